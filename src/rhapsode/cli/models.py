@@ -1,0 +1,20 @@
+"""Which model a person means by a path."""
+
+from pathlib import Path
+
+from rhapsode.core.errors import RhapsodeError
+from rhapsode.weights.checkpoint import checkpoints
+
+
+def find_model(path: Path) -> Path:
+    """The model directory at `path`; for a run's directory, its newest model.
+
+    Raises:
+        RhapsodeError: there is no model.
+    """
+    if (path / "config.json").is_file():
+        return path
+    if found := checkpoints(path):
+        return found[-1]
+    what = "holds no model" if path.exists() else "does not exist"
+    raise RhapsodeError(f"{path} {what}", "name a model directory (it has a config.json), or a run that has saved one")

@@ -1,0 +1,50 @@
+"""Results that several verbs show."""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from rhapsode.cli.console import table
+from rhapsode.core.units import format_bytes, format_count, format_seconds
+from rhapsode.evaluate.evaluation import Evaluation
+from rhapsode.recipe.plan import Plan
+from rhapsode.recipe.samples import Sample
+from rhapsode.train.forecast import Forecast
+
+
+def show_plan(console: Console, plan: Plan, cost: Forecast) -> None:
+    """What was settled and why, what it will cost, and rows as the model will see them (its targets in bold)."""
+    rows = [(decision.name, decision.value, decision.because) for decision in plan.decisions]
+    console.print(table(f"Plan {plan.hash[:12]}", ("", "", ""), rows))
+    console.print(table("Forecast", ("", ""), list(_costs(plan, cost))))
+    for sample in plan.samples:
+        sources = ", ".join(dict.fromkeys(sample.sources))
+        console.print(
+            Text(f"Row {sample.row}: {sample.trained} targets, {sample.padding} padding, {sources}", style="bold")
+        )
+        console.print(_tokens(sample))
+
+
+def show_evaluation(console: Console, found: Evaluation) -> None:
+    rows = []
+    for row in found.rows:
+        interval = "" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
+        rows.append(
+            (row.name, f"{row.bits_per_byte:.3f}", interval, str(row.documents), format_bytes(row.bytes), row.note)
+        )
+    columns = ("", "bits/byte", f"{found.confidence:.0%} interval", "documents", "size", "")
+    console.print(table("Held-out text", columns, rows, right=(1, 3, 4)))
+    if found.gate is not None:
+        console.print(f"gate {'passed' if found.gate.passed else 'not passed'}: {found.gate.sentence}", soft_wrap=True)
+
+
+def _costs(plan: Plan, cost: Forecast) -> Iterator[tuple[str, str]]:
+    yield "time", f"{format_seconds(cost.seconds)} for {plan.train.steps} steps"
+    yield "speed", f"{format_count(cost.tokens_per_second)} tokens/s, {cost.utilisation:.0%} of the measured peak"
+    yield "memory", format_bytes(cost.memory_bytes)
+    yield "disk", format_bytes(cost.disk_bytes)
+
+
+def _tokens(sample: Sample) -> Text:
+    return Text("").join(Text(token.text, style="bold" if token.is_trained else "dim") for token in sample.tokens)

@@ -1,0 +1,51 @@
+"""`rhapsode evaluate`: how good a model is."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from rhapsode.cli import options
+from rhapsode.cli.console import give
+
+
+def evaluate(
+    recipe: options.Recipe,
+    /,
+    *,
+    model: Annotated[
+        Path | None, Parameter(name="--model", help="A model directory; without it, the newest of the recipe's run.")
+    ] = None,
+    overrides: options.Overrides = (),
+    out: options.Out = options.OUT,
+    json: options.Json = False,
+) -> None:
+    """Measure a model on the recipe's held-out documents, beside the baselines."""
+    from rhapsode.cli.models import find_model
+    from rhapsode.cli.progress import watched
+    from rhapsode.cli.tables import show_evaluation
+    from rhapsode.corpus.prepare import prepare
+    from rhapsode.corpus.tokenise import tokenise
+    from rhapsode.evaluate.evaluate import evaluate as measure
+    from rhapsode.recipe.layout import Layout
+    from rhapsode.recipe.load import load_recipe
+    from rhapsode.recipe.run import check_gate
+    from rhapsode.weights.directory import load_model
+
+    loaded, layout = load_recipe(recipe, overrides), Layout(out)
+    directory = find_model(model or layout.runs / loaded.recipe.task.name)
+    data = loaded.recipe.data
+    with watched() as events:
+        corpus = prepare(data, root=layout.corpora, base=loaded.base_dir, events=events)
+        found = measure(
+            load_model(directory),
+            tokenise(corpus, data.tokens, root=layout.tokens, events=events),
+            corpus=corpus,
+            config=loaded.recipe.evaluate,
+            root=layout.baselines,
+            events=events,
+            name=loaded.recipe.task.name,
+        )
+    result = {"model": str(directory), "evaluation": found.as_json()}
+    give(result, as_json=json, show=lambda console: show_evaluation(console, found))
+    check_gate(found)

@@ -1,0 +1,84 @@
+"""What happened, told once and heard by many: the terminal, events.jsonl, TensorBoard, later a studio.
+
+The code that works emits; it knows no listener. Fields are JSON values, so every listener can write them down.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+
+class Event(NamedTuple):
+    """`kind` names what happened ("progress", "step", "saved", ...), `time` is in seconds since the epoch."""
+
+    kind: str
+    time: float
+    fields: dict[str, Any]
+
+
+Listener = Callable[[Event], None]
+
+
+class Events:
+    """A list of listeners, called in order."""
+
+    def __init__(self, *listeners: Listener, clock: Callable[[], float] = time.time) -> None:
+        self._listeners = list(listeners)
+        self._clock = clock
+
+    def subscribe(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    def unsubscribe(self, listener: Listener) -> None:
+        self._listeners.remove(listener)
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        event = Event(kind, self._clock(), fields)
+        for listener in self._listeners:
+            listener(event)
+
+
+class JsonLines:
+    """Appends every event but "progress" to a file, one JSON object a line, so that a crash loses at most one."""
+
+    def __init__(self, path: Path) -> None:
+        _end_with_newline(path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "progress":
+            return
+        row = {"event": event.kind, "time": round(event.time, 3), **event.fields}
+        # JSON has no infinity and no NaN, which the loss of a skipped step may be
+        row = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+
+def read_events(path: Path) -> list[Event]:
+    """Events of a run. A last line that a crash cut short is left out."""
+    events = []
+    for line in path.read_bytes().split(b"\n"):  # str.splitlines would also break at U+2028 within a text
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        events.append(Event(row.pop("event"), row.pop("time"), row))
+    return events
+
+
+def _end_with_newline(path: Path) -> None:
+    """A torn last line must not swallow the first event after a resume."""
+    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")

@@ -1,0 +1,90 @@
+"""What this machine has: processor, memory, disk. Limits set for a container count, as they are what we may use."""
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+FAST = {
+    "avx2": "avx2",
+    "avx512f": "avx512f",
+    "avx512_bf16": "avx512_bf16",
+    "avx512_vnni": "avx512_vnni",
+    "avx_vnni": "avx_vnni",
+    "amx_bf16": "amx_bf16",
+    "amx_int8": "amx_int8",
+    "asimd": "neon",
+    "bf16": "bf16",
+    "i8mm": "i8mm",
+    "sve": "sve",
+}
+"""Flags that change how fast a model runs: as /proc/cpuinfo writes them, and as people do."""
+
+
+class Machine(NamedTuple):
+    """Memory and disk in bytes; `threads` is how many this process may use."""
+
+    system: str
+    processor: str
+    flags: tuple[str, ...]
+    threads: int
+    memory: int
+    memory_available: int
+    disk_free: int
+
+
+def examine(out: Path) -> Machine:
+    """Look at the machine. `disk_free` is that of the disk which holds `out`."""
+    cpuinfo = _table(Path("/proc/cpuinfo"))
+    meminfo = _table(Path("/proc/meminfo"))
+    total, available = _kib(meminfo, "MemTotal"), _kib(meminfo, "MemAvailable")
+    limit, used = _memory_limit()
+    present = set((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split())
+    return Machine(
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        processor=cpuinfo.get("model name") or platform.processor() or platform.machine(),
+        flags=tuple(name for flag, name in FAST.items() if flag in present),
+        threads=_threads(),
+        memory=min(total, limit),
+        memory_available=min(available, max(limit - used, 0)),
+        disk_free=shutil.disk_usage(next(p for p in (out, *out.absolute().parents) if p.exists())).free,
+    )
+
+
+def _threads() -> int:
+    """Threads that this process may keep busy: the processors it may run on, and the quota of its control group."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _read(Path("/sys/fs/cgroup/cpu.max")).partition(" ")
+    return max(1, min(allowed, int(quota) // int(period))) if quota.isdigit() and period else allowed
+
+
+def _memory_limit() -> tuple[int, int]:
+    """The control group's limit (a very large number if there is none) and what it uses of it."""
+    limit = _read(Path("/sys/fs/cgroup/memory.max"))
+    used = _read(Path("/sys/fs/cgroup/memory.current"))
+    return (int(limit), int(used or 0)) if limit.isdigit() else (2**63, 0)
+
+
+def _table(path: Path) -> dict[str, str]:
+    """The first value of every `name: value` line."""
+    rows: dict[str, str] = {}
+    for line in _read(path).splitlines():
+        name, _, value = line.partition(":")
+        rows.setdefault(name.strip(), value.strip())
+    return rows
+
+
+def _kib(table: Mapping[str, str], name: str) -> int:
+    """A "123 kB" entry in bytes; where the system has no such file, what sysconf knows."""
+    if name in table:
+        return int(table[name].split()[0]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

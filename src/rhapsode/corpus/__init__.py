@@ -1,0 +1,1 @@
+"""Documents: read, repaired, judged, deduplicated, split, and cut into tokens."""

@@ -1,0 +1,117 @@
+"""The recipe's `data:` section: where text comes from and what is done to it before training."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from rhapsode.core.config import Bytes, Config, Count, Share
+from rhapsode.core.units import GiB, MiB
+from rhapsode.corpus.tokens_config import TokensConfig
+
+
+class Source(Config):
+    """A folder or a file to read."""
+
+    path: str = Field(
+        min_length=1,
+        description="A folder or a file, relative to the recipe. ${stdlib} is Python's standard library, "
+        "${NAME} the environment variable NAME.",
+    )
+    name: str = Field(default="", description="A short name; it goes in front of every document's source.")
+    licence: str = Field(default="unknown", description="The licence of its texts; a row's own `licence` goes first.")
+    include: list[str] = Field(
+        default=[], description="Only files that match one of these globs, such as '*.md' or 'docs/**'. Empty: all."
+    )
+    exclude: list[str] = Field(default=[], description="No file that matches one of these globs.")
+    text_field: str = Field(
+        default="text", min_length=1, description="The field that holds the text in json, jsonl, csv and parquet."
+    )
+    kind: Literal["auto", "prose", "code"] = Field(
+        default="auto", description="What its texts are. auto: by the suffix of the file, or of a row's `path`."
+    )
+
+
+class ProseRules(Config):
+    """Thresholds for prose. null turns a rule off."""
+
+    min_alphanumeric_share: Share | None = Field(
+        default=0.4, description="Least share of letters and digits among the characters that are not spaces."
+    )
+    max_repeated_line_share: Share | None = Field(
+        default=0.5, description="Largest share of the text in lines that occurred before (of 10 characters or more)."
+    )
+    max_repeated_ngram_share: Share | None = Field(
+        default=0.3, description="Largest share of 24-character n-grams, cut side by side, that occurred before."
+    )
+    max_lorem_ipsum_share: Share | None = Field(
+        default=0.2, description="Largest share of the text in lines of placeholder text (lorem ipsum)."
+    )
+
+
+class CodeRules(Config):
+    """Thresholds for source code. null turns a rule off."""
+
+    max_generated_notices: Count | None = Field(
+        default=0, description="How many notices that the file is generated may stand at its top."
+    )
+    max_line_chars: Count | None = Field(default=2000, description="Longest line; minified code has longer ones.")
+    max_mean_line_chars: Count | None = Field(default=120, description="Longest mean line; minified code has more.")
+    min_alphanumeric_share: Share | None = Field(
+        default=0.4, description="Least share of letters and digits among the characters that are not spaces."
+    )
+    max_data_line_share: Share | None = Field(
+        default=0.6, description="Largest share of lines that hold only numbers, escapes or very short strings."
+    )
+    max_repeated_line_share: Share | None = Field(
+        default=0.8, description="Largest share of the text in lines that occurred before (of 10 characters or more)."
+    )
+    max_repeated_ngram_share: Share | None = Field(
+        default=0.5, description="Largest share of 24-character n-grams, cut side by side, that occurred before."
+    )
+
+
+class CleanConfig(Config):
+    """Repair, and the first quality rules. null turns a rule off."""
+
+    repair_unicode: bool = Field(
+        default=True,
+        description="Repair mojibake, control characters and line ends in prose, and bring it to NFC. "
+        "Code only loses its byte order mark and its carriage returns.",
+    )
+    min_chars: Count | None = Field(default=32, description="Shortest document, in characters.")
+    max_chars: Count | None = Field(default=10_000_000, description="Longest document, in characters.")
+    max_replacement_share: Share | None = Field(
+        default=0.01, description="Largest share of U+FFFD, which stands where bytes could not be read."
+    )
+    max_control_share: Share | None = Field(default=0.005, description="Largest share of control characters.")
+    max_encoded_share: Share | None = Field(
+        default=0.3, description="Largest share of the text in unbroken runs of 200 ASCII characters (base64, keys)."
+    )
+    prose: ProseRules = Field(default=ProseRules(), description="Rules for prose.")
+    code: CodeRules = Field(default=CodeRules(), description="Rules for source code.")
+
+
+class SplitConfig(Config):
+    """What is held out to measure on. A group is never cut in two."""
+
+    validation: Share = Field(default=0.05, lt=1, description="Share of the groups to hold out. 0: none.")
+    group: Literal["document", "folder", "source_file"] = Field(
+        default="source_file",
+        description="What stays together: each document alone, the documents of a file, or of a top-level folder.",
+    )
+    seed: int = Field(default=0, description="Another seed holds out other groups.")
+
+
+class DataConfig(Config):
+    """From sources to a clean, deduplicated and split corpus, and its tokens."""
+
+    sources: list[Source] = Field(min_length=1, description="Folders and files to read.")
+    clean: CleanConfig = Field(default=CleanConfig(), description="Repair and quality rules.")
+    deduplicate: Literal["exact", "off"] = Field(
+        default="exact", description="exact: of texts that differ at most in spaces, the first is kept."
+    )
+    split: SplitConfig = Field(default=SplitConfig(), description="What is held out.")
+    max_document_bytes: Bytes = Field(
+        default=64 * MiB, gt=0, le=GiB, description="Larger documents are dropped unread, so that memory stays bounded."
+    )
+    tokens: TokensConfig = Field(default=TokensConfig(), description="The tokenizer and the token shards.")

@@ -1,0 +1,1 @@
+"""Use weights: tokens in, tokens out, many requests at a time."""

@@ -1,0 +1,1 @@
+"""Measure a model beside honest yardsticks, every number with its error bar."""

@@ -1,0 +1,123 @@
+"""Bits that a model needs for held-out documents, to be divided by their bytes.
+
+All text tokens and the end of the document are counted, given the beginning-of-text token; the bytes are those of the
+text in UTF-8. So nothing is hidden: the number compares across tokenizers, and is what an arithmetic coder driven by
+the model would write.
+
+Shapes: B windows of T positions, M measured tokens, D width, V vocabulary.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rhapsode.core.errors import RhapsodeError
+from rhapsode.core.events import Events
+from rhapsode.corpus.tokens import TokenSplit
+from rhapsode.evaluate.arrays import Floats, Ints
+from rhapsode.evaluate.windows import Window, batches, slide
+from rhapsode.kernels.attention import DenseAttend
+from rhapsode.kernels.cross_entropy import IGNORE
+from rhapsode.model.decoder import Decoder
+
+CHUNK = 1024
+_SECONDS_BETWEEN_REPORTS = 0.5
+
+
+class Measured(NamedTuple):
+    """[documents] the bits that the model needs, and the bytes of the text."""
+
+    bits: Floats
+    bytes: Ints
+
+
+@torch.inference_mode()
+def measure_bits(
+    model: Decoder,
+    split: TokenSplit,
+    *,
+    documents: Sequence[int],
+    context: int,
+    stride: int,
+    pad: int,
+    batch_tokens: int,
+    events: Events,
+) -> Measured:
+    """The bits of each document, computed in the model's own type and summed in float64.
+
+    Args:
+        model: on any device.
+        split: where the documents are.
+        documents: indices into the split.
+        context: most tokens that the model sees at once.
+        stride: tokens by which windows slide over longer documents, see `windows`.
+        pad: the id that fills rows.
+        batch_tokens: most tokens computed at once; a row at least.
+        events: hears progress.
+
+    Raises:
+        RhapsodeError: a document gets no finite number.
+    """
+    assert 0 < stride <= context, "windows must move on, and not past what they cover"
+    windows = [
+        window
+        for place, index in enumerate(documents)
+        for window in slide(len(split.document(index)) - 1, document=place, context=context, stride=stride)
+    ]
+    bits = torch.zeros(len(documents), dtype=torch.float64)
+    total = sum(window.length for window in windows)
+    done, reported = 0, -math.inf
+    for batch in batches(windows, batch_tokens=batch_tokens):
+        rows = [np.asarray(split.document(documents[w.document])[w.start : w.start + w.length + 1]) for w in batch]
+        bits += _batch_bits(model, batch, rows, pad=pad, num_documents=len(documents))
+        done += sum(window.length for window in batch)
+        if done == total or time.monotonic() > reported + _SECONDS_BETWEEN_REPORTS:
+            reported = time.monotonic()
+            events.emit("progress", stage="evaluate", done=done, total=total, unit="tokens")
+    _require_finite(bits, split, documents)
+    return Measured(bits.numpy(), np.array([split.document_bytes(i) for i in documents], dtype=np.int64))
+
+
+def _batch_bits(
+    model: Decoder, windows: Sequence[Window], rows: Sequence[np.ndarray], *, pad: int, num_documents: int
+) -> Tensor:
+    """[documents] the bits that these windows add."""
+    weight = model.embedding.weight
+    B, T = len(windows), windows[0].length
+    ids, targets = np.full((B, T), pad), np.full((B, T), IGNORE)
+    for b, (window, row) in enumerate(zip(windows, rows, strict=True)):
+        ids[b, : window.length] = row[:-1]
+        targets[b, window.given : window.length] = row[1 + window.given :]
+    lengths = torch.tensor([window.length for window in windows])
+    positions_BT = torch.arange(T).expand(B, T)
+    inside_BT = (positions_BT < lengths[:, None]).long().to(weight.device)
+    ids_BT, targets_BT = (torch.from_numpy(array).to(weight.device) for array in (ids, targets))
+    attend = DenseAttend(inside_BT, dtype=weight.dtype)
+    hidden_BTD = model(ids_BT, positions_BT.to(weight.device), attend=attend)
+    kept = targets_BT != IGNORE
+    nats_M = _surprise(model, hidden_BTD[kept], targets_BT[kept])
+    owner_M = torch.tensor([window.document for window in windows])[:, None].expand(B, T)[kept.cpu()]
+    return torch.zeros(num_documents, dtype=torch.float64).index_add_(0, owner_M, nats_M.cpu() / math.log(2))
+
+
+def _surprise(model: Decoder, hidden_MD: Tensor, targets_M: Tensor) -> Tensor:
+    """[M] -ln p of each target, in float64; the scores of a chunk exist at a time."""
+    chunks = (slice(start, start + CHUNK) for start in range(0, len(targets_M), CHUNK))
+    nats = [F.cross_entropy(model.logits(hidden_MD[at]), targets_M[at], reduction="none").double() for at in chunks]
+    return torch.cat(nats)
+
+
+def _require_finite(bits: Tensor, split: TokenSplit, documents: Sequence[int]) -> None:
+    broken = (~bits.isfinite()).nonzero()
+    if len(broken):
+        name = split.document_id(documents[int(broken[0])])
+        raise RhapsodeError(
+            f"the model gives no finite probability to held-out document {name}",
+            "its weights are damaged or its training diverged; evaluate an earlier step",
+        )

@@ -1,0 +1,145 @@
+"""Measure a model on held-out documents, beside baselines on the same documents."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rhapsode.core.errors import RhapsodeError
+from rhapsode.core.events import Events
+from rhapsode.corpus.tokens import Tokens, TokenSplit
+from rhapsode.evaluate import held_out
+from rhapsode.evaluate.arrays import Floats
+from rhapsode.evaluate.baselines import Baseline, baseline
+from rhapsode.evaluate.bits_per_byte import measure_bits
+from rhapsode.evaluate.config import EvaluateConfig
+from rhapsode.evaluate.evaluation import Comparison, Evaluation, Gate, HeldOutDocument, Row, paired
+from rhapsode.evaluate.interval import Draws, ratio
+from rhapsode.model.decoder import Decoder
+from rhapsode.text.tokenizer import Tokenizer
+
+BATCH_TOKENS = 8192
+
+
+def evaluate(
+    model: Decoder,
+    tokens: Path,
+    *,
+    corpus: Path,
+    config: EvaluateConfig,
+    root: Path,
+    events: Events,
+    name: str = "model",
+    clock: Callable[[], float] = time.monotonic,
+) -> Evaluation:
+    """The model's bits per byte, those of each baseline, and whether the gate is passed.
+
+    Args:
+        model: measured at the context it was made for, windows sliding by half of it, in the type of its weights.
+        tokens: the tokens directory; its tokenizer must be the model's.
+        corpus: the corpus that the tokens were made from.
+        config: the recipe's section.
+        root: where baselines are kept and found again.
+        events: hears "progress", and "evaluated" once for each row.
+        name: of the model's row.
+        clock: seconds.
+
+    Raises:
+        RhapsodeError: nothing is held out, the tokens have ids that the model does not know, or the model gives no
+            finite number.
+    """
+    opened = Tokens.open(tokens)
+    _require_same_vocabulary(model, opened)
+    split = opened.split("validation")
+    documents = held_out.draw(split, most=config.documents, seed=config.seed)
+    draws = Draws(config.confidence, config.resamples, config.seed)
+    context, stride = model.spec.context, max(1, model.spec.context // 2)
+    precision = str(model.embedding.weight.dtype).removeprefix("torch.")
+
+    started = clock()
+    measured = measure_bits(
+        model,
+        split,
+        documents=documents,
+        context=context,
+        stride=stride,
+        pad=model.spec.pad,
+        batch_tokens=BATCH_TOKENS,
+        events=events,
+    )
+    sizes = measured.bytes.astype(float)
+    note = f"context {context} tokens, windows sliding by {stride}, {precision}"
+    rows = [_row(name, measured.bits, sizes, draws=draws, seconds=clock() - started, note=note)]
+    _tell(events, rows[-1])
+    found: list[Baseline] = []
+    for which in config.baselines:
+        started = clock()
+        found.append(
+            baseline(which, tokens, corpus=corpus, documents=documents, config=config, root=root, events=events)
+        )
+        rows.append(_row(which, found[-1].bits, sizes, draws=draws, seconds=clock() - started, note=found[-1].note))
+        _tell(events, rows[-1])
+
+    comparison = _with_best(measured.bits, found, sizes=sizes, draws=draws)
+    return Evaluation(
+        rows=tuple(rows),
+        comparison=comparison,
+        gate=gate(comparison, below=config.gate.below_best_baseline),
+        documents=_documents(split, documents, measured.bits, found),
+        context=context,
+        stride=stride,
+        precision=precision,
+        confidence=config.confidence,
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+
+
+def gate(comparison: Comparison | None, *, below: float | None) -> Gate | None:
+    """Whether the saving itself, not its lower bound, reaches what is asked; None where nothing is asked."""
+    if comparison is None or below is None:
+        return None
+    found = f"{abs(comparison.saving):.1%} {'fewer' if comparison.saving >= 0 else 'more'} bits per byte"
+    range_ = ""
+    if comparison.saving_low is not None and comparison.saving_high is not None:
+        range_ = f" (interval {comparison.saving_low:.1%} to {comparison.saving_high:.1%})"
+    sentence = f"{found} than {comparison.other}{range_}; a release needs at least {below:.1%} fewer"
+    return Gate(below, comparison.saving >= below, sentence)
+
+
+def _row(name: str, bits: Floats, sizes: Floats, *, draws: Draws, seconds: float, note: str) -> Row:
+    value, low, high = ratio(bits, of=sizes, draws=draws)
+    return Row(name, value, low, high, int(sizes.sum()), len(sizes), round(seconds, 3), note)
+
+
+def _tell(events: Events, row: Row) -> None:
+    events.emit("evaluated", name=row.name, bits_per_byte=row.bits_per_byte, low=row.low, high=row.high)
+
+
+def _with_best(bits: Floats, found: list[Baseline], *, sizes: Floats, draws: Draws) -> Comparison | None:
+    if not found:
+        return None
+    best = min(found, key=lambda b: float(b.bits.sum()))
+    return paired(best.name, bits=bits, other_bits=best.bits, sizes=sizes, draws=draws)
+
+
+def _documents(
+    split: TokenSplit, documents: list[int], bits: Floats, found: list[Baseline]
+) -> tuple[HeldOutDocument, ...]:
+    return tuple(
+        HeldOutDocument(
+            split.document_id(i),
+            split.document_bytes(i),
+            float(bits[at]),
+            {baseline.name: float(baseline.bits[at]) for baseline in found},
+        )
+        for at, i in enumerate(documents)
+    )
+
+
+def _require_same_vocabulary(model: Decoder, tokens: Tokens) -> None:
+    known = Tokenizer.load(tokens.tokenizer_dir).vocab_size
+    if known > model.spec.vocab_size:
+        raise RhapsodeError(
+            f"{tokens.path} has {known} token ids, the model knows {model.spec.vocab_size}",
+            "make the tokens with the model's own tokenizer",
+        )

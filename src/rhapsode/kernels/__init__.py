@@ -1,0 +1,1 @@
+"""Fast operators, each beside the plain torch twin that specifies it."""

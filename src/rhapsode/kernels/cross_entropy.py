@@ -1,0 +1,80 @@
+"""Vocabulary projection and cross-entropy in one operator, in chunks of tokens.
+
+The logits of a step (tokens x vocabulary) are its largest tensor. Here they exist for one chunk at a time: the forward
+pass already computes the gradients, since the loss is a plain sum, and keeps only those (as in Liger-kernel,
+arXiv:2410.10989). Positions without a target are left out before the projection.
+
+Shapes: N tokens, D width, V vocabulary. hidden [N,D], weight [V,D], targets [N] with IGNORE where there is no loss.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = -100
+CHUNK = 1024
+
+
+class LossSum(NamedTuple):
+    """The sum of -ln p over `count` targets: a sum and never a mean, so that any split of a step adds up."""
+
+    total: Tensor
+    count: int
+
+
+def cross_entropy_plain(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """The specification."""
+    logits = F.linear(hidden, weight)
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return F.cross_entropy(logits.to(wide), targets, ignore_index=IGNORE, reduction="sum")
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        total = hidden.new_zeros((), dtype=wide)
+        grad_hidden = torch.empty_like(hidden)
+        grad_weight = torch.zeros_like(weight, dtype=wide)
+        for start in range(0, hidden.shape[0], CHUNK):
+            rows, target = hidden[start : start + CHUNK], targets[start : start + CHUNK, None]
+            logits = F.linear(rows, weight)
+            top = logits.amax(-1, keepdim=True)
+            picked = logits.gather(1, target).to(wide)
+            probability = logits.sub_(top).exp_()
+            mass = probability.sum(-1, keepdim=True, dtype=wide)
+            total += (mass.log() + top.to(wide) - picked).sum()
+            probability.mul_(mass.reciprocal().to(probability.dtype))
+            probability.scatter_add_(1, target, probability.new_full(target.shape, -1))
+            grad_hidden[start : start + CHUNK] = probability @ weight
+            grad_weight += probability.t() @ rows
+        ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        scale = grads[0]
+        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale.to(grad_weight.dtype), None
+
+
+def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> LossSum:
+    """The summed loss over all targets that are not IGNORE, and their number.
+
+    Args:
+        hidden: [..., D], after the final norm.
+        weight: [V, D], the vocabulary projection.
+        targets: [...], int64.
+    """
+    hidden, targets = hidden.flatten(0, -2), targets.flatten()
+    kept = (targets != IGNORE).nonzero().squeeze(1)
+    if len(kept) < len(targets):
+        hidden, targets = hidden.index_select(0, kept), targets.index_select(0, kept)
+    if torch.is_grad_enabled():
+        total: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+    else:
+        chunks = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+        total = torch.stack([cross_entropy_plain(rows, weight, target) for rows, target in chunks]).sum()
+    return LossSum(total, len(kept))

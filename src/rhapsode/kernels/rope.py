@@ -1,0 +1,61 @@
+"""Rotary position embedding (Su et al. 2021), the half-split layout that Hugging Face's directories use.
+
+Shapes: x [..., heads, C], positions [...]; the table has one row [C] for cosine and one for sine per position.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Rotation(NamedTuple):
+    """cos and sin, each [..., 1, C]; sin carries the sign of the half it belongs to."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotation(positions: Tensor, *, head_dim: int, theta: float, dtype: torch.dtype) -> Rotation:
+    """Angles positions * theta^(-2i/C), computed in float32 (float64 for float64) and rounded once."""
+    wide = torch.promote_types(dtype, torch.float32)
+    exponent = torch.arange(0, head_dim, 2, dtype=wide, device=positions.device) / head_dim
+    angle = positions.to(wide)[..., None, None] * theta**-exponent
+    cos, sin = angle.cos(), angle.sin()
+    return Rotation(torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype))
+
+
+def rotate_plain(x: Tensor, turn: Rotation) -> Tensor:
+    """The specification: (a, b) -> (a cos - b sin, b cos + a sin) for the two halves a, b of every head."""
+    a, b = x.chunk(2, -1)
+    return x * turn.cos + torch.cat((b, a), -1) * turn.sin
+
+
+class _Rotate(torch.autograd.Function):
+    """The backward of a rotation is the rotation by the opposite angle: nothing but the table is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turn(grads[0], cos, -sin), None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
+    out = x * cos
+    out[..., :half].addcmul_(x[..., half:], sin[..., :half])
+    out[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return out
+
+
+def rotate(x: Tensor, turn: Rotation) -> Tensor:
+    """x [..., heads, C] turned by its position."""
+    if torch.is_grad_enabled():
+        out: Tensor = _Rotate.apply(x, turn.cos, turn.sin)  # type: ignore[no-untyped-call]
+        return out
+    return rotate_plain(x, turn)

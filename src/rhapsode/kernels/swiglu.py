@@ -1,0 +1,42 @@
+"""The gate of the feed-forward block: silu(gate) * up (Shazeer 2020).
+
+Shapes: gate_up [..., 2F] (the two projections side by side) -> [..., F]. Only the input is kept for the backward pass.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def swiglu_plain(gate_up: Tensor) -> Tensor:
+    gate, up = gate_up.chunk(2, -1)
+    return F.silu(gate) * up
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up)
+        gate, up = gate_up.chunk(2, -1)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (gate_up,) = ctx.saved_tensors
+        (grad,) = grads
+        gate, up = gate_up.chunk(2, -1)
+        out = torch.empty_like(gate_up)
+        grad_gate, grad_up = out.chunk(2, -1)
+        torch.mul(grad, F.silu(gate), out=grad_up)
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
+        return out
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """silu(first half) * second half."""
+    if torch.is_grad_enabled():
+        out: Tensor = _SwiGLU.apply(gate_up)  # type: ignore[no-untyped-call]
+        return out
+    return swiglu_plain(gate_up)

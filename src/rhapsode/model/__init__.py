@@ -1,0 +1,1 @@
+"""The one decoder, and the architectures as values."""

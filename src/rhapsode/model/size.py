@@ -1,0 +1,102 @@
+"""One dial: a number of parameters gives a whole decoder. Free of torch.
+
+The shape follows what trained models of 5M to 1B parameters look like: depth grows slowly with size, the width takes the rest.
+Every derived number comes with its formula, for the plan.
+"""
+
+from typing import NamedTuple
+
+from rhapsode.core.errors import PlanRefused
+from rhapsode.model.config import ModelConfig
+from rhapsode.model.spec import LayerSpec, ModelSpec
+
+HEAD_DIM = 64
+WIDTH_STEP = 32
+WIDEST = 8192
+ROPE_THETA = 10_000.0
+NORM_EPS = 1e-6
+
+
+class Shape(NamedTuple):
+    """A decoder, and (name, value, formula) for every derived number."""
+
+    spec: ModelSpec
+    derivation: list[tuple[str, str, str]]
+
+
+class Ids(NamedTuple):
+    """What the model must know of its tokenizer."""
+
+    vocab_size: int
+    bos: int
+    eos: int
+    pad: int
+
+
+def shape_of(config: ModelConfig, *, ids: Ids) -> Shape:
+    """The decoder whose number of parameters comes nearest to `config.size`.
+
+    Raises:
+        PlanRefused: the vocabulary alone needs more than the size allows.
+    """
+    depth = config.depth or max(2, round(2.9 * (config.size / 1e6) ** 0.3))
+    if config.width:
+        width = config.width
+    else:
+        widths = range(2 * WIDTH_STEP, WIDEST + 1, WIDTH_STEP)
+        width = min(widths, key=lambda w: abs(_spec(config, ids, depth=depth, width=w).parameters - config.size))
+    spec = _spec(config, ids, depth=depth, width=width)
+    if not config.width and spec.parameters > 1.5 * config.size:
+        raise PlanRefused(
+            f"model.size {config.size:,} is too small: the vocabulary of {ids.vocab_size:,} tokens alone needs "
+            f"{ids.vocab_size * width:,} parameters",
+            "make data.tokens.vocab_size smaller or model.size larger",
+        )
+    return Shape(spec, _derivation(config, spec))
+
+
+def _spec(config: ModelConfig, ids: Ids, *, depth: int, width: int) -> ModelSpec:
+    heads = _heads(config, width)
+    return ModelSpec(
+        family=config.family,
+        vocab_size=ids.vocab_size,
+        width=width,
+        layers=(LayerSpec(ffn=_round(width * 8 / 3), rope_theta=ROPE_THETA),) * depth,
+        heads=heads,
+        kv_heads=heads // 2 if heads % 2 == 0 else heads,
+        head_dim=HEAD_DIM,
+        norm_eps=NORM_EPS,
+        qk_norm=config.family == "qwen3",
+        tied=config.tied,
+        context=config.context,
+        bos=ids.bos,
+        eos=(ids.eos,),
+        pad=ids.pad,
+    )
+
+
+def _heads(config: ModelConfig, width: int) -> int:
+    """About width / 64; other readers of a Llama refuse one whose heads do not divide its width."""
+    heads = max(1, round(width / HEAD_DIM))
+    while config.family == "llama" and width % heads:
+        heads -= 1
+    return heads
+
+
+def _round(value: float) -> int:
+    return max(WIDTH_STEP, round(value / WIDTH_STEP) * WIDTH_STEP)
+
+
+def _derivation(config: ModelConfig, spec: ModelSpec) -> list[tuple[str, str, str]]:
+    depth = "model.depth" if config.depth else f"2.9 (size / 1m)^0.3 = 2.9 x {config.size / 1e6:g}^0.3"
+    width = "model.width" if config.width else f"the multiple of {WIDTH_STEP} that comes nearest to {config.size:,}"
+    heads = f"D / {HEAD_DIM}" + (", down to a divisor of D" if config.family == "llama" else "")
+    total = f"V D + L (2 D C (H + K) + 3 D F) + norms, V = {spec.vocab_size:,}"
+    return [
+        ("depth L", f"{len(spec.layers)}", depth),
+        ("width D", f"{spec.width}", width),
+        ("heads H x C", f"{spec.heads} x {spec.head_dim}", heads),
+        ("key/value heads K", f"{spec.kv_heads}", "H / 2 where even"),
+        ("feed-forward F", f"{spec.layers[0].ffn}", f"8/3 D, a multiple of {WIDTH_STEP}"),
+        ("parameters", f"{spec.parameters:,}", total if spec.tied else total.replace("V D", "2 V D")),
+    ]

@@ -1,0 +1,113 @@
+"""Read a recipe: the file, the changes from the command line, and where every value came from.
+
+loaded = load_recipe(Path("recipes/quickstart.yaml"), ["train.budget=300 steps"])
+loaded.recipe.train.budget         # Budget(300, "steps")
+loaded.locate("train.budget")      # "--set"
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rhapsode.core.errors import RecipeError, RhapsodeError
+from rhapsode.core.validate import place_of, problems, validate
+from rhapsode.core.yaml import Document, Key, Place, parse_key, read_value, read_yaml
+from rhapsode.corpus.sources import expand
+from rhapsode.recipe.recipe import Recipe
+
+SET = "--set"
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe with its origin. Relative paths in it start from `base_dir`; `text` is the file as it was read."""
+
+    recipe: Recipe
+    path: Path
+    base_dir: Path
+    text: str
+    places: Mapping[Key, Place]
+
+    def locate(self, key: str) -> str:
+        """Where `data.sources[0].path` was given: "file:line" or "--set"; for a default, the section around it."""
+        return place_of(parse_key(key), self.places).value
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """Read and check a recipe file.
+
+    Args:
+        path: the YAML file.
+        overrides: changes such as "train.budget=300 steps" or "data.sources[0].path=texts".
+
+    Raises:
+        RecipeError: every mistake with its file, line and key.
+    """
+    text = _read(path)
+    document = _override(read_yaml(text, name=str(path)), overrides)
+    if not isinstance(document.value, dict):
+        raise RecipeError(f"{path}: not a recipe: it has no sections", "it needs at least `task:` and `data:`")
+    loaded = LoadedRecipe(validate(Recipe, document), path, path.parent, text, document.places)
+    _check_sources(loaded)
+    return loaded
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{path}:{line}: not UTF-8 text", "save the recipe as UTF-8") from None
+    except FileNotFoundError:
+        raise RecipeError(f"{path} does not exist", "give the path of a recipe, a YAML file") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror}", "give the path of a recipe, a YAML file") from None
+
+
+def _override(document: Document, overrides: Sequence[str]) -> Document:
+    """The document with the changes of --set in it."""
+    value, places = document.value, dict(document.places)
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        try:
+            key = parse_key(name.strip())
+        except ValueError as error:
+            raise RecipeError(f"{SET} {override}: {error}") from None
+        if not equals:
+            raise RecipeError(f"{SET} {override}: no value", f"write {SET} {name}=VALUE")
+        value = _put(value, key, read_value(text, name=f"{SET} {name}"), f"{SET} {override}")
+        for below in [place for place in places if place[: len(key)] == key]:
+            del places[below]
+        places[key] = Place(SET, SET)
+    return Document(value, places)
+
+
+def _put(data: Any, key: Key, value: Any, override: str) -> Any:
+    """A copy of `data` with `value` at `key`; sections that are not there yet are made."""
+    if not key:
+        return value
+    step, *rest = key
+    if isinstance(step, str):
+        if not isinstance(data, dict | None):
+            raise RecipeError(f"{override}: {step!r} is below a value that is not a section")
+        return {**(data or {}), step: _put((data or {}).get(step), tuple(rest), value, override)}
+    items = data if isinstance(data, list) else []
+    if step > len(items):
+        raise RecipeError(f"{override}: there is no [{step}]; the list has {len(items)}", f"[{len(items)}] adds one")
+    changed = _put(items[step] if step < len(items) else None, tuple(rest), value, override)
+    return [*items[:step], changed, *items[step + 1 :]]
+
+
+def _check_sources(loaded: LoadedRecipe) -> None:
+    """A source that does not exist is a mistake of the recipe: it is named before anything runs."""
+    lines, hint = [], ""
+    for index, source in enumerate(loaded.recipe.data.sources):
+        try:
+            expand(source.path, index=index, base=loaded.base_dir)
+        except RhapsodeError as error:
+            place = place_of(("data", "sources", index, "path"), loaded.places)
+            lines.append(f"{place.value}: {error.message}")
+            hint = error.hint
+    if lines:
+        raise problems(lines, hint=hint)

@@ -1,0 +1,154 @@
+"""Everything that would happen, settled before it is spent.
+
+A plan reads the data, derives the model and the training from the recipe, and shows what training will see. Its hash is over
+what was settled, not over the recipe's text: the bytes of the corpus and the tokens, the packing, every number of the
+training and the evaluation, the code and the machine's way of computing. Training runs exactly one hash.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rhapsode import __version__
+from rhapsode.core.errors import PlanRefused
+from rhapsode.core.events import Events
+from rhapsode.core.manifest import is_complete, read_manifest, value_sha256, writing
+from rhapsode.corpus.packing import Packing, pack
+from rhapsode.corpus.prepare import prepare
+from rhapsode.corpus.tokenise import tokenise
+from rhapsode.corpus.tokens import Tokens
+from rhapsode.model.size import Ids, shape_of
+from rhapsode.recipe.layout import Layout
+from rhapsode.recipe.load import LoadedRecipe
+from rhapsode.recipe.recipe import Recipe, dump_recipe
+from rhapsode.recipe.samples import Sample, render_samples
+from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.train.plan import Decision, TrainPlan, settle
+from rhapsode.train.trainer import Data
+
+KIND = "plan"
+SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A settled run. `settled` is what the hash covers; the rest is there to be shown."""
+
+    recipe: Recipe
+    corpus: Path
+    data: Data
+    train: TrainPlan
+    decisions: list[Decision]
+    samples: list[Sample]
+    settled: dict[str, Any]
+    device: torch.device
+
+    @property
+    def hash(self) -> str:
+        return value_sha256(self.settled)
+
+    @property
+    def name(self) -> str:
+        return self.recipe.task.name
+
+
+def make_plan(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> Plan:
+    """Prepare the data (or find it prepared) and settle everything else.
+
+    Raises:
+        PlanRefused: the plan could not succeed, for example because there is too little data for one step.
+    """
+    recipe = loaded.recipe
+    corpus = prepare(recipe.data, root=layout.corpora, base=loaded.base_dir, events=events)
+    tokens = Tokens.open(tokenise(corpus, recipe.data.tokens, root=layout.tokens, events=events))
+    tokenizer = Tokenizer.load(tokens.tokenizer_dir)
+    context = recipe.model.context
+    training, held_out = (pack(tokens.split(name).lengths, context=context) for name in ("train", "validation"))
+    if held_out.num_rows == 0:
+        raise PlanRefused("no document is held out, so nothing could be measured", "set data.split.validation above 0")
+    data = Data(tokens, training, held_out, tokenizer)
+    ids = Ids(tokenizer.vocab_size, tokenizer.bos, tokenizer.eos, tokenizer.pad)
+    shape = shape_of(recipe.model, ids=ids)
+    train, decisions = settle(
+        recipe.train,
+        shape.spec,
+        init_seed=recipe.model.seed,
+        num_rows=training.num_rows,
+        num_targets=training.num_targets,
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Plan(
+        recipe=recipe,
+        corpus=corpus,
+        data=data,
+        train=train,
+        decisions=[*(Decision(*row) for row in shape.derivation), *decisions],
+        samples=render_samples(tokens.split("train"), training, tokenizer, count=SAMPLES),
+        settled=_settle(recipe, corpus, data, train, device),
+        device=device,
+    )
+
+
+def _settle(recipe: Recipe, corpus: Path, data: Data, train: TrainPlan, device: torch.device) -> dict[str, Any]:
+    return {
+        "task": recipe.task.model_dump(mode="json"),
+        "corpus": {"files": read_manifest(corpus).files},
+        "tokens": {"files": data.tokens.manifest.files},
+        "packing": {"train": _packing_hash(data.training), "validation": _packing_hash(data.held_out)},
+        "train": train.as_json(),
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "code": {"rhapsode": __version__, "torch": torch.__version__},
+        "machine": {
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+        },
+    }
+
+
+def _packing_hash(packing: Packing) -> str:
+    columns = (packing.row_offsets, packing.piece_document, packing.piece_start, packing.piece_length)
+    return hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()
+
+
+def write_plan(plan: Plan, *, layout: Layout, shown: Mapping[str, Any]) -> Path:
+    """Keep the plan as the one that `train` must match: plan.json, and the recipe with every value written out.
+
+    Args:
+        shown: what a person saw beside the settled values, such as the forecast.
+    """
+    path = layout.plans / plan.name
+    with writing(path, kind=KIND, facts={"hash": plan.hash}) as work:
+        value = {"hash": plan.hash, "settled": plan.settled, **shown}
+        (work.path / "plan.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (work.path / "recipe.yaml").write_text(dump_recipe(plan.recipe), encoding="utf-8")
+    return path
+
+
+def read_plan(name: str, *, layout: Layout) -> dict[str, Any] | None:
+    """What `write_plan` kept, or None if nothing was planned under this name."""
+    path = layout.plans / name
+    if not is_complete(path):
+        return None
+    value: dict[str, Any] = json.loads((path / "plan.json").read_text(encoding="utf-8"))
+    return value
+
+
+def changes(before: Any, now: Any, *, key: str = "") -> list[str]:
+    """What differs between two settled plans, one line a leaf: "train.steps: 300 -> 600"."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*before, *now])
+        lines = (changes(before.get(k), now.get(k), key=f"{key}.{k}".strip(".")) for k in keys)
+        return [line for part in lines for line in part]
+    before, now = (json.loads(json.dumps(value)) for value in (before, now))
+    return [] if before == now else [f"{key}: {_short(before)} -> {_short(now)}"]
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,248 @@
+"""The page of a run: how good the model is, how it came to be, and from what."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rhapsode import __version__
+from rhapsode.core.events import Event
+from rhapsode.core.manifest import digest
+from rhapsode.core.report import (
+    Bar,
+    Bars,
+    Block,
+    Definitions,
+    Details,
+    Figure,
+    Figures,
+    Heading,
+    Note,
+    Paragraph,
+    Report,
+    Sample,
+    Table,
+)
+from rhapsode.core.report_chart import Series, line_chart
+from rhapsode.core.units import format_bytes, format_count, format_seconds
+from rhapsode.evaluate.evaluation import Evaluation
+from rhapsode.recipe.plan import Plan
+
+SMOOTHING = 0.1
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A prompt, what the model wrote, and what really followed where that is known."""
+
+    prompt: str
+    completion: str
+    followed: str
+    source: str
+    name: str
+
+
+def write_report(
+    run_dir: Path,
+    *,
+    plan: Plan,
+    model: Path,
+    evaluation: Evaluation,
+    spoken: Sequence[Spoken],
+    events: Sequence[Event],
+) -> Path:
+    """Write `run_dir/report.html`."""
+    steps = _last_of_each(events, "step")
+    blocks: list[Block] = [
+        *_quality(plan, evaluation, steps),
+        *_learning(events, steps),
+        *_samples(spoken),
+        *_data(plan),
+        *_making(plan, events),
+        *_provenance(plan, model),
+    ]
+    path = run_dir / "report.html"
+    Report(
+        plan.name,
+        blocks,
+        subtitle=plan.recipe.task.purpose,
+        footer=f"Rhapsode {__version__}. What the model writes is a draft: a person checks it.",
+    ).write(path)
+    return path
+
+
+def _quality(plan: Plan, evaluation: Evaluation, steps: Sequence[Event]) -> list[Block]:
+    model, best = evaluation.model, evaluation.comparison
+    figures = [Figure("bits per byte", f"{model.bits_per_byte:.3f}", _interval(model.low, model.high, evaluation))]
+    if best is not None:
+        low_high = _interval(best.saving_low, best.saving_high, evaluation, percent=True)
+        word = "fewer" if best.saving >= 0 else "more"
+        figures.append(Figure(f"{word} bits than {best.other}", f"{abs(best.saving):.1%}", low_high))
+    figures.append(Figure("parameters", format_count(plan.train.spec.parameters), f"{plan.train.spec.family}-shaped"))
+    if steps:
+        figures.append(Figure("trained tokens", format_count(steps[-1].fields["tokens"]), f"{plan.train.steps} steps"))
+    blocks: list[Block] = [Figures(figures)]
+    if evaluation.gate is not None:
+        title = "Gate passed" if evaluation.gate.passed else "Gate not passed"
+        tone = "good" if evaluation.gate.passed else "bad"
+        blocks.append(Note(evaluation.gate.sentence, title=title, tone=tone))
+    rows = [
+        (row.name, f"{row.bits_per_byte:.4f}", _interval(row.low, row.high, evaluation), row.note)
+        for row in evaluation.rows
+    ]
+    caption = (
+        f"Bits per byte of {format_bytes(model.bytes)} in {model.documents} held-out documents: fewer is better. "
+        "The interval is what other held-out documents of this kind could have given."
+    )
+    blocks += [
+        Heading("How good it is"),
+        Table(("", "bits per byte", "interval", "what it is"), rows, caption, numeric=("bits per byte",), strong=0),
+    ]
+    return blocks
+
+
+def _interval(low: float | None, high: float | None, evaluation: Evaluation, *, percent: bool = False) -> str:
+    if low is None or high is None:
+        return "too few documents for an interval"
+    numbers = f"{low:.1%} to {high:.1%}" if percent else f"{low:.3f} to {high:.3f}"
+    return f"{evaluation.confidence:.0%}: {numbers}"
+
+
+def _learning(events: Sequence[Event], steps: Sequence[Event]) -> list[Block]:
+    looks = _last_of_each(events, "validation")
+    blocks: list[Block] = [Heading("How it learned")]
+    if looks:
+        held_out = Series("held out", [e.fields["step"] for e in looks], [e.fields["bits_per_byte"] for e in looks])
+        blocks.append(
+            line_chart([held_out], x_label="step", y_label="bits per byte", title="Held-out text while training")
+        )
+    if steps:
+        at = [e.fields["step"] for e in steps]
+        loss = Series("each step", at, [e.fields["loss"] for e in steps])
+        smooth = Series("smoothed", at, _smooth(loss.y))
+        blocks.append(
+            line_chart([loss, smooth], x_label="step", y_label="nats a token", title="Training loss", log_x=True)
+        )
+        rate = Series("learning rate", at, [e.fields["learning_rate"] for e in steps])
+        speed = Series("tokens a second", at, [e.fields["tokens_per_second"] for e in steps])
+        more = [
+            line_chart([rate], x_label="step", y_label="learning rate", title="Learning rate"),
+            line_chart([speed], x_label="step", y_label="tokens a second", title="Speed"),
+        ]
+        blocks.append(Details("Learning rate and speed", more))
+    skipped = sum(not e.fields["moved"] for e in steps)
+    if skipped:
+        blocks.append(Note(f"{skipped} steps had no finite gradient and were skipped.", tone="bad"))
+    return blocks
+
+
+def _samples(spoken: Sequence[Spoken]) -> list[Block]:
+    if not spoken:
+        return []
+    shown = [
+        Sample(s.prompt, s.completion, title=s.name, source=s.source, followed=s.followed) for s in spoken
+    ]
+    intro = "Prompts from held-out documents, and what the model wrote after them. Nothing was picked: a hash drew them."
+    return [Heading("In its own words"), Paragraph(intro), *shown]
+
+
+def _data(plan: Plan) -> list[Block]:
+    report = json.loads((plan.corpus / "report.json").read_text(encoding="utf-8"))
+    documents = report["documents"]
+    dropped, skipped_files = documents["dropped_by_reason"], report["files"]["skipped_by_reason"]
+    bars = [Bar("kept", documents["kept"], f"{documents['kept']:,}", is_marked=True)]
+    for reason, row in dropped.items():
+        example = ", ".join(e["source"] for e in row["examples"][:2])
+        bars.append(Bar(reason, row["count"], f"{row['count']:,}", f"{row['stage']}; for example {example}"))
+    blocks: list[Block] = [
+        Heading("What it learned from"),
+        Paragraph(
+            f"{documents['read']:,} documents were read: {documents['kept']:,} kept, "
+            f"{documents['dropped']:,} dropped, each for a reason and kept aside."
+        ),
+        Bars(bars, "documents"),
+    ]
+    if skipped_files:
+        rows = [(reason, f"{row['count']:,}", row["examples"][0]["source"]) for reason, row in skipped_files.items()]
+        table = Table(("reason", "files", "for example"), rows, numeric=("files",))
+        blocks.append(Details(f"Files that were not read ({report['files']['skipped']:,})", [table]))
+    return [*blocks, _sources(report), _tokens(plan)]
+
+
+def _sources(report: dict[str, Any]) -> Table:
+    rows = [
+        (r["source"], r["format"], f"{r['files']:,}", f"{r['read']:,}", f"{r['kept']:,}", format_bytes(r["kept_bytes"]))
+        for r in report["sources"]
+    ]
+    columns = ("source", "format", "files", "read", "kept", "text kept")
+    return Table(columns, rows, numeric=columns[2:])
+
+
+def _tokens(plan: Plan) -> Table:
+    rows = []
+    for name, packing in (("train", plan.data.training), ("validation", plan.data.held_out)):
+        split = plan.data.tokens.split(name)
+        rows.append(
+            (
+                name,
+                f"{split.num_documents:,}",
+                format_bytes(split.num_bytes),
+                f"{split.num_tokens:,}",
+                f"{split.num_bytes / max(1, split.num_tokens):.2f}",
+                f"{packing.num_rows:,} x {packing.context}",
+                f"{packing.efficiency:.1%}",
+            )
+        )
+    columns = ("split", "documents", "text", "tokens", "bytes a token", "rows", "filled")
+    return Table(columns, rows, numeric=columns[1:])
+
+
+def _making(plan: Plan, events: Sequence[Event]) -> list[Block]:
+    costs: dict[str, float] = {}
+    for event in events:
+        if event.kind == "stage" and event.fields["state"] == "done":
+            costs[event.fields["name"]] = costs.get(event.fields["name"], 0.0) + event.fields["seconds"]
+    cost_rows = [(name, format_seconds(seconds)) for name, seconds in costs.items()]
+    spec = plan.train.spec
+    sizes = [
+        ("corpus", format_bytes(_size(plan.corpus))),
+        ("tokens", format_bytes(_size(plan.data.tokens.path))),
+        ("one checkpoint's weights", format_bytes(4 * spec.parameters)),
+    ]
+    decisions = [(d.name, d.value, d.because) for d in plan.decisions]
+    return [
+        Heading("How it was made"),
+        Table(("step", "took"), cost_rows, numeric=("took",)),
+        Table(("what", "size on disk"), sizes, numeric=("size on disk",)),
+        Details("Every number and its formula", [Table(("what", "value", "because"), decisions)]),
+    ]
+
+
+def _size(path: Path) -> int:
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+
+
+def _provenance(plan: Plan, model: Path) -> list[Block]:
+    hashes = [
+        ("plan", plan.hash),
+        ("model", digest(model)),
+        ("corpus", digest(plan.corpus)),
+        ("tokens", digest(plan.data.tokens.path)),
+        ("code", f"rhapsode {__version__}, torch {plan.settled['code']['torch']}"),
+        ("computed on", ", ".join(f"{k} {v}" for k, v in plan.settled["machine"].items())),
+    ]
+    return [Heading("Provenance"), Definitions(hashes)]
+
+
+def _last_of_each(events: Sequence[Event], kind: str) -> list[Event]:
+    """Events of a kind by step; after a resume the later one counts."""
+    found = {event.fields["step"]: event for event in events if event.kind == kind}
+    return [found[step] for step in sorted(found)]
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    smooth: list[float] = []
+    for value in values:
+        smooth.append(value if not smooth else (1 - SMOOTHING) * smooth[-1] + SMOOTHING * value)
+    return smooth

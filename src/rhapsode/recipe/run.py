@@ -1,0 +1,229 @@
+"""The whole road: plan, train, evaluate, report. Each stage reads directories and writes one.
+
+A run lives in `runs/NAME`: one process at a time, every event in events.jsonl, checkpoints in step-NNNNNN, and at the end
+report.json and report.html. Nothing here prints: the command line listens to the events.
+"""
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rhapsode.core.errors import GateNotPassed, PlanRefused, RhapsodeError
+from rhapsode.core.events import Events, JsonLines, read_events
+from rhapsode.core.lock import locked
+from rhapsode.core.machine import examine
+from rhapsode.core.manifest import digest
+from rhapsode.core.units import format_bytes
+from rhapsode.engine.completion import complete
+from rhapsode.engine.load import load_engine
+from rhapsode.engine.sampling import Sampling
+from rhapsode.evaluate.evaluate import evaluate
+from rhapsode.evaluate.evaluation import Evaluation
+from rhapsode.evaluate.probes import probes
+from rhapsode.recipe.card import card_text
+from rhapsode.recipe.layout import Layout
+from rhapsode.recipe.load import LoadedRecipe
+from rhapsode.recipe.plan import Plan, changes, make_plan, read_plan, write_plan
+from rhapsode.recipe.recipe import dump_recipe
+from rhapsode.recipe.report import Spoken, write_report
+from rhapsode.train.forecast import Forecast, forecast, memory_floor
+from rhapsode.train.loop import Evidence, Run
+from rhapsode.train.signals import stop_wishes
+from rhapsode.train.tensorboard import TensorBoard
+from rhapsode.train.trainer import Trainer
+from rhapsode.weights.checkpoint import TrainingState, checkpoints
+from rhapsode.weights.directory import load_model
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A run under way: where it lives and who listens."""
+
+    layout: Layout
+    run_dir: Path
+    events: Events
+
+
+@contextlib.contextmanager
+def walking(loaded: LoadedRecipe, *, layout: Layout, events: Events, resume: bool) -> Iterator[Walk]:
+    """Hold the run's directory and write its events down.
+
+    Raises:
+        RhapsodeError: another process works there, or it holds a model already and `resume` is not asked for.
+    """
+    run_dir = layout.runs / loaded.recipe.task.name
+    with locked(run_dir):
+        if not resume:
+            _require_unused(run_dir)
+        board = TensorBoard(run_dir / "tensorboard")
+        with JsonLines(run_dir / "events.jsonl") as journal:
+            for listener in (journal, board):
+                events.subscribe(listener)
+            try:
+                yield Walk(layout, run_dir, events)
+            finally:
+                for listener in (journal, board):
+                    events.unsubscribe(listener)
+                board.close()
+
+
+def _require_unused(run_dir: Path) -> None:
+    if found := checkpoints(run_dir):
+        raise RhapsodeError(
+            f"{run_dir} holds {found[-1].name} of an earlier run",
+            "go on with --resume, choose another task.name, or remove the directory",
+        )
+    for left in (run_dir / "events.jsonl", run_dir / "report.json", run_dir / "report.html"):
+        left.unlink(missing_ok=True)
+    shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
+
+
+@contextlib.contextmanager
+def stage(name: str, events: Events) -> Iterator[None]:
+    """Tell when a part of the road begins, and what it took."""
+    start = time.perf_counter()
+    events.emit("stage", name=name, state="begins")
+    yield
+    events.emit("stage", name=name, state="done", seconds=round(time.perf_counter() - start, 2))
+
+
+def plan_run(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> tuple[Plan, Forecast]:
+    """Settle the run and forecast its cost; the plan is kept as the one that `train` must match."""
+    with stage("plan", events):
+        plan = make_plan(loaded, layout=layout, events=events)
+        found = _forecast(plan, layout=layout)
+        shown = {
+            "forecast": found.as_json(),
+            "decisions": [decision._asdict() for decision in plan.decisions],
+            "samples": [sample._asdict() for sample in plan.samples],
+        }
+        write_plan(plan, layout=layout, shown=shown)
+    events.emit("planned", hash=plan.hash, forecast=found.as_json(), parameters=plan.train.spec.parameters)
+    return plan, found
+
+
+def _forecast(plan: Plan, *, layout: Layout) -> Forecast:
+    """Two real steps, unless this very plan was forecast before; refused when the machine cannot carry the run.
+
+    Raises:
+        PlanRefused: too little memory or disk, with the numbers.
+    """
+    machine = examine(layout.out)
+    if (need := memory_floor(plan.train)) > machine.memory_available:
+        raise PlanRefused(
+            f"training needs at least {format_bytes(need)} of memory, {format_bytes(machine.memory_available)} is free",
+            "make model.size smaller",
+        )
+    known = read_plan(plan.name, layout=layout)
+    if known is not None and known["hash"] == plan.hash:
+        found = Forecast(**known["forecast"])
+    else:
+        found = forecast(plan.train, plan.data, device=plan.device)
+    if found.disk_bytes > machine.disk_free:
+        raise PlanRefused(
+            f"checkpoints need {format_bytes(found.disk_bytes)} of disk, {format_bytes(machine.disk_free)} is free",
+            "free some space, write elsewhere with --out, or make train.keep smaller",
+        )
+    return found
+
+
+def require_same(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> None:
+    """If this run was planned before, it must settle to the same plan now.
+
+    Raises:
+        PlanRefused: it does not; the message lists what changed.
+    """
+    known = read_plan(loaded.recipe.task.name, layout=layout)
+    if known is None:
+        return
+    plan = make_plan(loaded, layout=layout, events=events)
+    if plan.hash != known["hash"]:
+        lines = changes(known["settled"], json.loads(json.dumps(plan.settled)))
+        listed = "\n".join(f"  {line}" for line in lines[:20])
+        more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
+        raise PlanRefused(
+            f"this is not what was planned ({known['hash'][:12]} then, {plan.hash[:12]} now):\n{listed}{more}",
+            "look at it with `rhapsode plan`, which makes it the plan, or put it back",
+        )
+
+
+def train_run(walk: Walk, plan: Plan, cost: Forecast, *, resume: bool) -> Path:
+    """Train exactly `plan`; gives the last checkpoint."""
+    (walk.run_dir / "recipe.yaml").write_text(dump_recipe(plan.recipe), encoding="utf-8")
+    inputs = {"corpus": digest(plan.corpus), "tokens": digest(plan.data.tokens.path), "plan": plan.hash}
+
+    def card(state: TrainingState) -> str:
+        return card_text(plan, state)
+
+    evidence = Evidence(inputs=inputs, recipe=plan.recipe.model_dump(mode="json"), card=card)
+    with stage("train", walk.events), stop_wishes() as wish:
+        trainer = Trainer(plan.train, plan.data, device=plan.device, plan_hash=plan.hash)
+        run = Run(
+            trainer,
+            plan.data,
+            run_dir=walk.run_dir,
+            evidence=evidence,
+            events=walk.events,
+            wish=wish,
+            peak_flops=cost.peak_flops,
+        )
+        return run(resume=resume)
+
+
+def evaluate_run(walk: Walk, plan: Plan, model: Path) -> tuple[Evaluation, list[Spoken]]:
+    """Measure the model, let it speak, and write report.json and report.html."""
+    with stage("evaluate", walk.events):
+        found = evaluate(
+            load_model(model),
+            plan.data.tokens.path,
+            corpus=plan.corpus,
+            config=plan.recipe.evaluate,
+            root=walk.layout.baselines,
+            events=walk.events,
+            name=plan.name,
+        )
+        spoken = speak(plan, model)
+    write_report(
+        walk.run_dir, plan=plan, model=model, evaluation=found, spoken=spoken, events=read_events(walk.run_dir / "events.jsonl")
+    )
+    result: dict[str, Any] = {"plan": plan.hash, "model": model.name, "evaluation": found.as_json()}
+    result["samples"] = [asdict(sample) for sample in spoken]
+    path = walk.run_dir / "report.json"
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return found, spoken
+
+
+def speak(plan: Plan, model: Path) -> list[Spoken]:
+    """The model's completions of held-out prompts and of the recipe's own."""
+    engine, tokenizer = load_engine(model)
+    config = plan.recipe.evaluate.samples
+    held_out = probes(
+        plan.corpus, config, tokenizer=tokenizer, context=engine.context, seed=plan.recipe.evaluate.seed
+    )
+    asked = [(p.prompt, p.followed, p.source, p.name) for p in held_out]
+    asked += [(prompt, "", "", "") for prompt in plan.recipe.task.prompts]
+    sampling = Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=plan.recipe.evaluate.seed)
+    return [
+        Spoken(
+            prompt=prompt,
+            completion="".join(p.text for p in complete(engine, tokenizer, tokenizer.ids(prompt), sampling=sampling)),
+            followed=followed,
+            source=source,
+            name=name,
+        )
+        for prompt, followed, source, name in asked
+    ]
+
+
+def check_gate(evaluation: Evaluation) -> None:
+    """Raises GateNotPassed if the recipe asks for more than the model reached."""
+    if evaluation.gate is not None and not evaluation.gate.passed:
+        raise GateNotPassed(
+            f"the gate is not passed: {evaluation.gate.sentence}",
+            "train longer, add data, or lower evaluate.gate.below_best_baseline",
+        )

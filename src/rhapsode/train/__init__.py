@@ -1,0 +1,1 @@
+"""Making weights: one loop, objectives as values."""

@@ -1,0 +1,87 @@
+"""The recipe's `train:` section. Free of torch.
+
+What is left out is derived from the model's size and the amount of data, and the plan shows it with its formula.
+"""
+
+import re
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from rhapsode.core.config import Config, Count, Share
+from rhapsode.core.units import parse_count
+
+BUDGET = re.compile(r"\s*([0-9.]+ ?[a-zA-Z]*?)\s+(steps|tokens|epochs)\s*")
+
+
+class Budget(NamedTuple):
+    """How long to train: a number of steps, of tokens or of passes over the data."""
+
+    amount: float
+    unit: Literal["steps", "tokens", "epochs"]
+
+    def __str__(self) -> str:
+        return f"{self.amount if self.amount % 1 else int(self.amount)} {self.unit}"
+
+
+def parse_budget(value: Any) -> Budget:
+    """'300 steps', '5m tokens', '2 epochs' or '1.5 epochs'."""
+    if isinstance(value, Budget):
+        return value
+    match = BUDGET.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise PydanticCustomError(
+            "budget", "{value} is not a budget; write for example 300 steps, 5m tokens or 2 epochs", {"value": repr(value)}
+        )
+    unit: Any = match[2]
+    try:
+        amount = float(match[1]) if unit == "epochs" else parse_count(match[1])
+    except ValueError as error:
+        raise PydanticCustomError("budget", "{message}", {"message": str(error)}) from None
+    if amount <= 0:
+        raise PydanticCustomError("budget", "a budget of {value} trains nothing", {"value": value})
+    return Budget(amount, unit)
+
+
+BudgetField = Annotated[
+    Budget,
+    BeforeValidator(parse_budget),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": BUDGET.pattern, "examples": ["300 steps", "5m tokens", "2 epochs"]}),
+]
+
+
+class TrainConfig(Config):
+    """Next-token training of all weights."""
+
+    budget: BudgetField = Field(
+        default=Budget(1, "epochs"), description="How long to train: steps, tokens or epochs (passes over the data)."
+    )
+    batch_tokens: Count | None = Field(
+        default=None, ge=1, description="Tokens a step, rounded to whole rows; derived from the budget if absent."
+    )
+    micro_batch_rows: Count | None = Field(
+        default=None, ge=1, description="Rows computed at once; smaller needs less memory and gives the same gradient."
+    )
+    optimizer: Literal["muon", "adamw"] = Field(
+        default="muon", description="Muon for matrices with AdamW for the rest, or AdamW for everything."
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="Peak rate of the matrices (Muon) or of everything (AdamW); derived if absent."
+    )
+    embedding_learning_rate: float | None = Field(
+        default=None, gt=0, description="Peak AdamW rate of embeddings and norms beside Muon; derived if absent."
+    )
+    weight_decay: float = Field(default=0.1, ge=0, description="Decoupled decay of matrices, times the learning rate.")
+    warmup: Share = Field(default=0.02, description="Share of the steps in which the rate rises from zero.")
+    decay: Share = Field(default=0.5, description="Share of the steps, the last ones, in which the rate falls to zero.")
+    clip: float = Field(default=1.0, gt=0, description="Largest norm of a step's gradient; a longer one is scaled down.")
+    precision: Literal["bf16", "fp32"] = Field(
+        default="bf16", description="Type of the computation; master weights and optimizer state are always fp32."
+    )
+    seed: Count = Field(default=0, description="Seed of the order of the data.")
+    validate_every: Count = Field(default=50, ge=1, description="Steps between two looks at the held-out documents.")
+    validation_tokens: Count = Field(default=65536, ge=1, description="Held-out tokens of such a look, at most.")
+    save_every: Count = Field(default=200, ge=1, description="Steps between two checkpoints.")
+    keep: Count = Field(default=2, ge=1, description="Newest checkpoints that are kept; older ones are removed.")

@@ -1,0 +1,163 @@
+"""AdamW and Muon on float32 master weights.
+
+Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest matrix with all singular values one, so that every
+direction of a weight learns at the same speed. Rows that the decoder stacks for speed (query, key, value; gate, up) are
+separate matrices to it. Embeddings, norms and a vocabulary projection of its own go to AdamW (Loshchilov and Hutter 2019).
+State is plain named tensors: a checkpoint stores them as they are.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+# Polar Express (Amsel et al. 2025, arXiv:2505.16932), five iterations of a quintic.
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+POLAR_SAFETY = 1.02
+TINY = 1e-7
+
+
+class Weight(NamedTuple):
+    """A trained tensor. `parts` are the heights of the matrices stacked in it; None for what is no matrix."""
+
+    name: str
+    value: Tensor
+    parts: tuple[int, ...] | None
+
+
+class Optimizer(Protocol):
+    """Moves weights along their gradients; `scale` is the schedule's share of the peak rate."""
+
+    def step(self, grads: Sequence[Tensor], *, scale: float) -> None: ...
+    def state(self) -> dict[str, Tensor]: ...
+    def load(self, state: Mapping[str, Tensor], *, steps: int) -> None: ...
+
+
+class AdamW:
+    """Adam with decoupled weight decay on matrices (not on norms)."""
+
+    def __init__(
+        self,
+        weights: Sequence[Weight],
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+    ) -> None:
+        self._weights = list(weights)
+        self._rate, self._betas, self._eps = learning_rate, betas, eps
+        self._decay = [weight_decay if w.value.ndim > 1 else 0.0 for w in self._weights]
+        self._first = [torch.zeros_like(w.value) for w in self._weights]
+        self._second = [torch.zeros_like(w.value) for w in self._weights]
+        self._steps = 0
+
+    @torch.no_grad()
+    def step(self, grads: Sequence[Tensor], *, scale: float) -> None:
+        self._steps += 1
+        rate, (b1, b2) = self._rate * scale, self._betas
+        torch._foreach_lerp_(self._first, list(grads), 1 - b1)
+        torch._foreach_mul_(self._second, b2)
+        torch._foreach_addcmul_(self._second, list(grads), list(grads), 1 - b2)
+        spread = torch._foreach_sqrt(self._second)
+        torch._foreach_div_(spread, (1 - b2**self._steps) ** 0.5)
+        torch._foreach_add_(spread, self._eps)
+        values = [w.value for w in self._weights]
+        torch._foreach_mul_(values, [1 - rate * decay for decay in self._decay])
+        torch._foreach_addcdiv_(values, self._first, spread, -rate / (1 - b1**self._steps))
+
+    def state(self) -> dict[str, Tensor]:
+        moments = (("adamw.first", self._first), ("adamw.second", self._second))
+        return {f"{key}/{w.name}": m for key, ms in moments for w, m in zip(self._weights, ms, strict=True)}
+
+    def load(self, state: Mapping[str, Tensor], *, steps: int) -> None:
+        for name, moment in self.state().items():
+            moment.copy_(state[name])
+        self._steps = steps
+
+
+def orthogonalise(matrices: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """[M,R,C] -> the same with every singular value close to one, by products of matrices alone, in `dtype`."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.transpose(-1, -2) if tall else matrices
+    x = (x / (torch.linalg.matrix_norm(x, keepdim=True) * POLAR_SAFETY + TINY)).to(dtype)
+    for a, b, c in POLAR_EXPRESS:
+        gram = torch.bmm(x, x.transpose(-1, -2))
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.transpose(-1, -2) if tall else x).to(matrices.dtype)
+
+
+class Muon:
+    """Nesterov momentum, orthogonalised; the step of a matrix has spectral norm rate * sqrt(max(1, rows / columns))."""
+
+    def __init__(
+        self,
+        weights: Sequence[Weight],
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        self._weights = list(weights)
+        self._rate, self._decay, self._beta, self._dtype = learning_rate, weight_decay, momentum, dtype
+        self._momentum = [torch.zeros_like(w.value) for w in self._weights]
+
+    @torch.no_grad()
+    def step(self, grads: Sequence[Tensor], *, scale: float) -> None:
+        rate = self._rate * scale
+        torch._foreach_lerp_(self._momentum, list(grads), 1 - self._beta)
+        nesterov = torch._foreach_lerp(list(grads), self._momentum, self._beta)
+        torch._foreach_mul_([w.value for w in self._weights], 1 - rate * self._decay)
+        for (rows, columns), places in self._by_shape().items():
+            pieces = [self._part(nesterov[i], i, part) for i, part in places]
+            moves = orthogonalise(torch.stack(pieces), dtype=self._dtype)
+            for (i, part), move in zip(places, moves.unbind(0), strict=True):
+                self._part(self._weights[i].value, i, part).sub_(move, alpha=rate * max(1.0, rows / columns) ** 0.5)
+
+    def _by_shape(self) -> dict[tuple[int, int], list[tuple[int, int]]]:
+        """Matrices of equal shape are orthogonalised together: (rows, columns) -> [(weight, part)]."""
+        groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for i, weight in enumerate(self._weights):
+            assert weight.parts is not None
+            for part, rows in enumerate(weight.parts):
+                groups.setdefault((rows, weight.value.shape[1]), []).append((i, part))
+        return groups
+
+    def _part(self, tensor: Tensor, index: int, part: int) -> Tensor:
+        parts = self._weights[index].parts
+        assert parts is not None
+        start = sum(parts[:part])
+        return tensor[start : start + parts[part]]
+
+    def state(self) -> dict[str, Tensor]:
+        return {f"muon.momentum/{w.name}": m for w, m in zip(self._weights, self._momentum, strict=True)}
+
+    def load(self, state: Mapping[str, Tensor], *, steps: int) -> None:
+        for name, moment in self.state().items():
+            moment.copy_(state[name])
+
+
+class Both:
+    """Muon for what is a matrix of a block, AdamW for the rest."""
+
+    def __init__(self, matrices: Muon, others: AdamW, *, is_matrix: Sequence[bool]) -> None:
+        self._muon, self._adamw, self._is_matrix = matrices, others, list(is_matrix)
+
+    def step(self, grads: Sequence[Tensor], *, scale: float) -> None:
+        self._muon.step([g for g, m in zip(grads, self._is_matrix, strict=True) if m], scale=scale)
+        self._adamw.step([g for g, m in zip(grads, self._is_matrix, strict=True) if not m], scale=scale)
+
+    def state(self) -> dict[str, Tensor]:
+        return self._muon.state() | self._adamw.state()
+
+    def load(self, state: Mapping[str, Tensor], *, steps: int) -> None:
+        self._muon.load(state, steps=steps)
+        self._adamw.load(state, steps=steps)

@@ -1,0 +1,139 @@
+"""What a training run will do, settled: the recipe's `train:` section with nothing left to derive. Free of torch.
+
+The loop reads a `TrainPlan` and nothing else, so a number that is not in the plan cannot change the run.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from rhapsode.core.errors import PlanRefused
+from rhapsode.model.spec import ModelSpec
+from rhapsode.train.config import TrainConfig
+
+MUON_RATE = 0.02
+EMBEDDING_RATE = 0.006
+ADAMW_RATE = 0.003
+REFERENCE_WIDTH = 256
+MICRO_BATCH_TOKENS = 8192
+
+
+class Decision(NamedTuple):
+    """A number the plan settled, and why: the formula, or that the recipe says so."""
+
+    name: str
+    value: str
+    because: str
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Every number of a training run; `batch_rows` rows of `context` tokens are one step."""
+
+    spec: ModelSpec
+    init_seed: int
+    context: int
+    steps: int
+    batch_rows: int
+    micro_batch_rows: int
+    optimizer: str
+    learning_rate: float
+    embedding_learning_rate: float
+    weight_decay: float
+    warmup_steps: int
+    decay_steps: int
+    clip: float
+    precision: str
+    order_seed: int
+    validate_every: int
+    validation_tokens: int
+    save_every: int
+    keep: int
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def settle(
+    config: TrainConfig, spec: ModelSpec, *, init_seed: int, num_rows: int, num_targets: int
+) -> tuple[TrainPlan, list[Decision]]:
+    """Derive what the recipe leaves open.
+
+    Args:
+        num_rows: packed rows in the training data.
+        num_targets: tokens to predict in one pass over it.
+
+    Raises:
+        PlanRefused: a batch would be larger than all of the data.
+    """
+    asked = _asked_tokens(config, num_targets)
+    rows, batch = _batch(config, spec.context, asked)
+    if rows > num_rows:
+        raise PlanRefused(
+            f"a step of {rows} rows is more than the {num_rows} rows of training data",
+            "add data, or make train.batch_tokens or model.context smaller",
+        )
+    tokens_per_step = rows * num_targets / num_rows
+    amount, unit = config.budget
+    steps = int(amount) if unit == "steps" else max(1, round(asked / tokens_per_step))
+    why = "train.budget" if unit == "steps" else f"{config.budget} / {tokens_per_step:,.0f} trained tokens a step"
+    micro = min(rows, config.micro_batch_rows or max(1, MICRO_BATCH_TOKENS // spec.context))
+    rate, embedding_rate, rates = _rates(config, spec.width)
+    plan = TrainPlan(
+        spec=spec,
+        init_seed=init_seed,
+        context=spec.context,
+        steps=steps,
+        batch_rows=rows,
+        micro_batch_rows=micro,
+        optimizer=config.optimizer,
+        learning_rate=rate,
+        embedding_learning_rate=embedding_rate,
+        weight_decay=config.weight_decay,
+        warmup_steps=round(config.warmup * steps),
+        decay_steps=round(config.decay * steps),
+        clip=config.clip,
+        precision=config.precision,
+        order_seed=config.seed,
+        validate_every=config.validate_every,
+        validation_tokens=config.validation_tokens,
+        save_every=config.save_every,
+        keep=config.keep,
+    )
+    schedule = f"warm-up {plan.warmup_steps}, decay {plan.decay_steps}"
+    return plan, [
+        batch,
+        Decision("steps", f"{steps:,}", why),
+        Decision("schedule", schedule, f"{config.warmup:.0%} and {config.decay:.0%} of the steps"),
+        *rates,
+    ]
+
+
+def _asked_tokens(config: TrainConfig, num_targets: int) -> float:
+    amount, unit = config.budget
+    return {"tokens": amount, "epochs": amount * num_targets, "steps": float(num_targets)}[unit]
+
+
+def _batch(config: TrainConfig, context: int, asked: float) -> tuple[int, Decision]:
+    """Rows a step. Small budgets want small batches: about 3 sqrt(tokens), at least 4096."""
+    if config.batch_tokens is not None:
+        rows = max(1, round(config.batch_tokens / context))
+        return rows, Decision("batch", f"{rows} x {context} tokens", "train.batch_tokens, in whole rows")
+    power = 2 ** round(math.log2(max(4096.0, 3 * math.sqrt(asked))))
+    rows = max(1, power // context)
+    return rows, Decision("batch", f"{rows} x {context} tokens", f"3 sqrt({asked:,.0f} tokens), a power of two, >= 4096")
+
+
+def _rates(config: TrainConfig, width: int) -> tuple[float, float, list[Decision]]:
+    shrink = math.sqrt(REFERENCE_WIDTH / width)
+    muon = config.optimizer == "muon"
+    formula = f"{MUON_RATE}, the same at any width" if muon else f"{ADAMW_RATE} sqrt({REFERENCE_WIDTH}/{width})"
+    rate = config.learning_rate or (MUON_RATE if muon else ADAMW_RATE * shrink)
+    name = "learning rate (Muon, matrices)" if muon else "learning rate (AdamW)"
+    decisions = [Decision(name, f"{rate:.4g}", "train.learning_rate" if config.learning_rate else formula)]
+    embedding_rate = config.embedding_learning_rate or EMBEDDING_RATE * shrink
+    if muon:
+        formula = f"{EMBEDDING_RATE} sqrt({REFERENCE_WIDTH}/{width})"
+        why = "train.embedding_learning_rate" if config.embedding_learning_rate else formula
+        decisions.append(Decision("learning rate (AdamW, embeddings)", f"{embedding_rate:.4g}", why))
+    return rate, embedding_rate, decisions

@@ -1,0 +1,40 @@
+"""A quick look at held-out documents during training: bits per byte over a fixed set of packed rows.
+
+Rows are cut at the model's context and every document starts without any, so this reads a little higher than the final
+measurement, which slides a window; it is for the curve.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from rhapsode.corpus.packing import Packing, batch
+from rhapsode.corpus.tokens import TokenSplit
+from rhapsode.kernels.cross_entropy import IGNORE
+from rhapsode.model.decoder import Decoder
+from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.train.objective import Objective, to_batch
+
+
+class Validation:
+    """The same rows every time, spread evenly over the held-out documents."""
+
+    def __init__(
+        self, split: TokenSplit, packing: Packing, *, tokenizer: Tokenizer, max_tokens: int, context: int, rows: int
+    ) -> None:
+        wanted = min(packing.num_rows, max(1, max_tokens // context))
+        self._rows = [int(i) for i in np.linspace(0, packing.num_rows - 1, wanted).round()]
+        self._split, self._packing, self._pad, self._batch = split, packing, tokenizer.pad, rows
+        self._length = np.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)])
+
+    @torch.no_grad()
+    def __call__(self, model: Decoder, objective: Objective) -> float:
+        """Bits per byte of text; the end token's bits count, its bytes are none."""
+        nats, size = 0.0, 0
+        device = model.embedding.weight.device
+        for start in range(0, len(self._rows), self._batch):
+            rows = batch(self._split, self._packing, self._rows[start : start + self._batch], pad=self._pad)
+            nats += float(objective(model, to_batch(rows, device=device)).total)
+            size += int(self._length[rows.targets[rows.targets != IGNORE]].sum())
+        return nats / math.log(2) / size

@@ -1,0 +1,109 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rhapsode.core.events import Event, Events
+from rhapsode.corpus.packing import pack
+from rhapsode.corpus.tokens import Tokens
+from rhapsode.kernels.cross_entropy import LossSum
+from rhapsode.model.decoder import Decoder
+from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.train.loop import Evidence, Run
+from rhapsode.train.objective import Batch, Objective, next_token
+from rhapsode.train.plan import TrainPlan
+from rhapsode.train.signals import StopWish
+from rhapsode.train.trainer import Data, Trainer
+from rhapsode.weights.checkpoint import TrainingState
+from tests.conftest import make_spec
+
+CONTEXT = 32
+CPU = torch.device("cpu")
+
+
+def make_plan(*, vocab_size: int, **changes: Any) -> TrainPlan:
+    """A run of some seconds; a row is 32 tokens."""
+    plan = TrainPlan(
+        spec=make_spec(vocab_size=vocab_size, context=CONTEXT),
+        init_seed=0,
+        context=CONTEXT,
+        steps=6,
+        batch_rows=8,
+        micro_batch_rows=3,
+        optimizer="muon",
+        learning_rate=0.02,
+        embedding_learning_rate=0.006,
+        weight_decay=0.1,
+        warmup_steps=1,
+        decay_steps=3,
+        clip=1.0,
+        precision="bf16",
+        order_seed=0,
+        validate_every=4,
+        validation_tokens=256,
+        save_every=2,
+        keep=2,
+    )
+    return dataclasses.replace(plan, **changes)
+
+
+def load_data(path: Path) -> Data:
+    tokens = Tokens.open(path)
+    train, held_out = (pack(tokens.split(name).lengths, context=CONTEXT) for name in ("train", "validation"))
+    return Data(tokens, train, held_out, Tokenizer.load(tokens.tokenizer_dir))
+
+
+def make_run(
+    plan: TrainPlan,
+    data: Data,
+    run_dir: Path,
+    *,
+    events: Events | None = None,
+    wish: StopWish | None = None,
+    objective: Objective = next_token,
+    plan_hash: str = "0123456789abcdef",
+) -> Run:
+    def card(state: TrainingState) -> str:
+        return f"# After {state.step} steps\n"
+
+    return Run(
+        Trainer(plan, data, device=CPU, plan_hash=plan_hash, objective=objective),
+        data,
+        run_dir=run_dir,
+        evidence=Evidence(inputs={"tokens": "t"}, recipe={"train": {}}, card=card),
+        events=events or Events(),
+        wish=wish or StopWish(),
+        peak_flops=1e9,
+    )
+
+
+class Infinite:
+    """Next-token training whose gradient is infinite at the given micro-batches, counted from 0."""
+
+    def __init__(self, *calls: int) -> None:
+        self.calls, self.seen = set(calls), 0
+
+    def __call__(self, model: Decoder, batch: Batch) -> LossSum:
+        loss = next_token(model, batch)
+        if not torch.is_grad_enabled():
+            return loss
+        bad, self.seen = self.seen in self.calls, self.seen + 1
+        # the root of zero has an infinite slope: the loss itself stays what it is
+        return LossSum(loss.total + (model.norm.weight.sum() * 0).abs().sqrt(), loss.count) if bad else loss
+
+
+class Heard(list[Event]):
+    """A listener that remembers."""
+
+    def __call__(self, event: Event) -> None:
+        self.append(event)
+
+    def of(self, kind: str, field: str) -> list[Any]:
+        return [event.fields[field] for event in self if event.kind == kind]
+
+
+@pytest.fixture(scope="session")
+def data(tokens: Tokens) -> Data:
+    return load_data(tokens.path)

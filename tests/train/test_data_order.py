@@ -1,0 +1,63 @@
+from collections import Counter
+
+import torch
+
+from rhapsode.train.loader import Loader
+from rhapsode.train.trainer import Data
+from rhapsode.train.validation import Validation
+from tests.train.conftest import CONTEXT, CPU
+
+
+def make_loader(data: Data, *, rows: int, seed: int = 0) -> Loader:
+    split = data.tokens.split("train")
+    return Loader(split, data.training, rows=rows, seed=seed, pad=data.tokenizer.pad, device=CPU)
+
+
+def test_an_epoch_has_every_row_once_and_the_next_has_another_order(data: Data) -> None:
+    load, total = make_loader(data, rows=7), data.training.num_rows
+    rows = [row for step in range(2 * total // 7 + 1) for row in load.rows_of(step)]
+    first, second = rows[:total], rows[total : 2 * total]
+    assert sorted(first) == sorted(second) == list(range(total))
+    assert first != second
+
+
+def test_a_step_knows_its_rows_without_the_steps_before_it(data: Data) -> None:
+    forwards, backwards = make_loader(data, rows=4), make_loader(data, rows=4)
+    seen = [forwards(step) for step in range(5)]
+    for step in reversed(range(5)):
+        assert all(torch.equal(a, b) for a, b in zip(backwards(step), seen[step], strict=True))
+    assert make_loader(data, rows=4, seed=1).rows_of(0) != forwards.rows_of(0)
+
+
+def test_every_target_of_the_data_is_trained_once_an_epoch(data: Data) -> None:
+    load, split = make_loader(data, rows=1), data.tokens.split("train")
+    trained: Counter[int] = Counter()
+    for step in range(data.training.num_rows):
+        batch = load(step)
+        assert batch.ids.shape == (1, CONTEXT)
+        trained.update(batch.targets[batch.targets >= 0].tolist())
+    expected = Counter(int(i) for n in range(split.num_documents) for i in split.document(n)[1:])
+    assert trained == expected
+
+
+def test_validation_looks_at_the_same_rows_and_counts_bits_of_text(data: Data) -> None:
+    from rhapsode.train.objective import next_token
+    from tests.conftest import make_decoder, make_spec
+
+    model = make_decoder(make_spec(vocab_size=data.tokenizer.vocab_size), std=0.02)
+    split = data.tokens.split("validation")
+
+    def look(max_tokens: int, rows: int) -> float:
+        validation = Validation(
+            split, data.held_out, tokenizer=data.tokenizer, max_tokens=max_tokens, context=CONTEXT, rows=rows
+        )
+        return validation(model, next_token)
+
+    everything = look(10**9, 4)
+    assert everything == look(10**9, 4)
+    assert abs(everything / look(10**9, 1) - 1) < 1e-5
+    # weights near zero guess uniformly: log2(V) bits for each target, over the bytes of the text
+    targets = split.num_tokens - split.num_documents
+    uniform = targets * torch.log2(torch.tensor(float(data.tokenizer.vocab_size))) / split.num_bytes
+    assert abs(everything / float(uniform) - 1) < 0.02
+    assert look(1, 4) > 0

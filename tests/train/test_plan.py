@@ -1,0 +1,142 @@
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rhapsode.core.errors import PlanRefused
+from rhapsode.train.config import TrainConfig
+from rhapsode.train.plan import Decision, TrainPlan, settle
+from tests.conftest import make_spec
+
+SPEC = dataclasses.replace(make_spec(), width=384, context=512)
+
+
+def settled(*, num_rows: int = 1000, num_targets: int = 500_000, **fields: Any) -> tuple[TrainPlan, dict[str, Decision]]:
+    config = TrainConfig.model_validate(fields)
+    plan, decisions = settle(config, SPEC, init_seed=5, num_rows=num_rows, num_targets=num_targets)
+    return plan, {decision.name: decision for decision in decisions}
+
+
+def test_steps_are_as_many_as_asked_for() -> None:
+    plan, decisions = settled(budget="300 steps")
+    assert plan.steps == 300
+    assert decisions["steps"] == Decision("steps", "300", "train.budget")
+
+
+def test_steps_of_a_budget_in_tokens_and_in_epochs() -> None:
+    # 1000 rows hold 500,000 targets, so 16 rows of 512 train 8000 tokens a step
+    assert settled(budget="2 epochs", batch_tokens=8192)[0].steps == 125
+    assert settled(budget="80k tokens", batch_tokens=8192)[0].steps == 10
+    assert settled(budget="1 tokens", batch_tokens=8192)[0].steps == 1
+    why = settled(budget="2 epochs", batch_tokens=8192)[1]["steps"].because
+    assert why == "2 epochs / 8,000 trained tokens a step"
+
+
+@pytest.mark.parametrize(
+    ("targets", "rows"),
+    [
+        (500_000, 8),  # 3 sqrt(500k) = 2121, less than 4096 tokens
+        (5_000_000, 16),  # 6708 -> 8192
+        (50_000_000, 32),  # 21213 -> 16384
+        (500_000_000, 128),  # 67082 -> 65536
+    ],
+)
+def test_the_batch_grows_with_the_root_of_the_budget(targets: int, rows: int) -> None:
+    plan, decisions = settled(num_rows=targets // 500, num_targets=targets)
+    assert plan.batch_rows == rows
+    assert decisions["batch"].value == f"{rows} x 512 tokens"
+    assert f"3 sqrt({targets:,} tokens)" in decisions["batch"].because
+
+
+def test_a_batch_that_the_recipe_names_is_taken_in_whole_rows() -> None:
+    assert settled(batch_tokens=1)[0].batch_rows == 1
+    assert settled(batch_tokens=5000)[0].batch_rows == 10
+    assert settled(batch_tokens=5000)[1]["batch"].because == "train.batch_tokens, in whole rows"
+
+
+def test_micro_batches_hold_8192_tokens_or_what_the_recipe_says() -> None:
+    assert settled(batch_tokens=65536)[0].micro_batch_rows == 16
+    assert settled(batch_tokens=4096)[0].micro_batch_rows == 8
+    assert settled(batch_tokens=65536, micro_batch_rows=3)[0].micro_batch_rows == 3
+    assert settled(batch_tokens=4096, micro_batch_rows=99)[0].micro_batch_rows == 8
+
+
+def test_rates_follow_the_width_and_the_decisions_say_so() -> None:
+    shrink = math.sqrt(256 / 384)
+    muon, said = settled()
+    assert (muon.learning_rate, muon.embedding_learning_rate) == (0.02, pytest.approx(0.006 * shrink))
+    assert "same at any width" in said["learning rate (Muon, matrices)"].because
+    assert said["learning rate (AdamW, embeddings)"].because == "0.006 sqrt(256/384)"
+    adamw, said = settled(optimizer="adamw")
+    assert adamw.learning_rate == pytest.approx(0.003 * shrink)
+    assert said["learning rate (AdamW)"].because == "0.003 sqrt(256/384)"
+    own, said = settled(learning_rate=0.5, embedding_learning_rate=0.25)
+    assert (own.learning_rate, own.embedding_learning_rate) == (0.5, 0.25)
+    assert said["learning rate (Muon, matrices)"].because == "train.learning_rate"
+
+
+def test_the_schedule_is_in_shares_of_the_steps() -> None:
+    plan, decisions = settled(budget="200 steps", warmup="5%", decay=0.25)
+    assert (plan.warmup_steps, plan.decay_steps) == (10, 50)
+    assert decisions["schedule"] == Decision("schedule", "warm-up 10, decay 50", "5% and 25% of the steps")
+
+
+def test_a_step_larger_than_the_data_is_refused() -> None:
+    with pytest.raises(PlanRefused, match="step of 8 rows is more than the 7 rows"):
+        settled(num_rows=7, num_targets=3000)
+
+
+def test_what_needs_no_derivation_is_taken_over() -> None:
+    values = {"clip": 0.5, "weight_decay": 0.0, "precision": "fp32", "validate_every": 7, "save_every": 9, "keep": 3}
+    plan, _ = settled(**values, seed=11, validation_tokens=99)
+    taken = {name: getattr(plan, name) for name in values}
+    assert taken == values
+    assert (plan.order_seed, plan.init_seed, plan.validation_tokens) == (11, 5, 99)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("budget", "7 steps"),
+        ("batch_tokens", 1024),
+        ("micro_batch_rows", 2),
+        ("optimizer", "adamw"),
+        ("learning_rate", 0.5),
+        ("embedding_learning_rate", 0.5),
+        ("weight_decay", 0.3),
+        ("warmup", 0.9),
+        ("decay", 0.1),
+        ("clip", 2.0),
+        ("precision", "fp32"),
+        ("seed", 1),
+        ("validate_every", 51),
+        ("validation_tokens", 1),
+        ("save_every", 201),
+        ("keep", 5),
+    ],
+)
+def test_no_field_is_dead(field: str, value: Any) -> None:
+    assert settled(**{field: value})[0] != settled()[0]
+
+
+def test_the_list_of_fields_above_is_complete() -> None:
+    marks = [mark for mark in test_no_field_is_dead.pytestmark if mark.name == "parametrize"]
+    assert {row[0] for row in marks[0].args[1]} == set(TrainConfig.model_fields)
+
+
+@given(num_rows=st.integers(8, 10**6), share=st.floats(0.01, 1.0), epochs=st.floats(0.01, 20))
+def test_a_settled_plan_is_whole(num_rows: int, share: float, epochs: float) -> None:
+    targets = max(1, int(num_rows * 512 * share))
+    try:
+        plan, _ = settled(num_rows=num_rows, num_targets=targets, budget=f"{epochs:.3f} epochs")
+    except PlanRefused:
+        return
+    assert plan.steps >= 1
+    assert 1 <= plan.micro_batch_rows <= plan.batch_rows <= num_rows
+    assert 0 <= plan.warmup_steps <= plan.steps
+    assert plan.learning_rate > 0
+    json.dumps(plan.as_json(), allow_nan=False)

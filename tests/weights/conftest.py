@@ -1,0 +1,57 @@
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from rhapsode.core.manifest import writing
+from rhapsode.model.decoder import Decoder
+from rhapsode.weights.checkpoint import TrainingState, save_checkpoint
+from rhapsode.weights.directory import write_model
+
+
+def save_model(path: Path, model: Decoder, tokenizer_dir: Path) -> Path:
+    with writing(path, kind="model") as work:
+        weights = list(model.named_parameters())
+        write_model(work.path, spec=model.spec, weights=weights, tokenizer_dir=tokenizer_dir, end_of_turn=4)
+    return path
+
+
+def save_step(run_dir: Path, model: Decoder, tokenizer_dir: Path, *, step: int) -> Path:
+    """A checkpoint with one moment a weight."""
+    weights = [(name, value.detach()) for name, value in model.named_parameters()]
+    return save_checkpoint(
+        run_dir,
+        spec=model.spec,
+        weights=weights,
+        optimizer={f"moment/{name}": torch.full_like(value, step) for name, value in weights},
+        state=TrainingState(step=step, tokens=100 * step, skipped=1, plan="p" * 64),
+        tokenizer_dir=tokenizer_dir,
+        end_of_turn=4,
+        card="# A model\n",
+        inputs={"tokens": "t" * 64},
+        recipe={"train": {"seed": 0}},
+    )
+
+
+def flip_a_bit(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "rhapsode-test", str(path)]
+    try:
+        made = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command here")
+    if made.returncode:
+        pytest.skip(f"mounting a small file system is not permitted here: {made.stderr.strip()}")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
