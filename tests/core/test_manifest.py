@@ -84,9 +84,13 @@ def test_verify_names_the_file_that_changed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [ValueError("boom"), KeyboardInterrupt(), SystemExit(3)])
 def test_an_exception_leaves_nothing_and_goes_on(tmp_path: Path, error: BaseException) -> None:
-    with pytest.raises(type(error)), writing(tmp_path / "x", kind="corpus") as work:
-        (work.path / "a.txt").write_text("half")
-        raise error
+    def fail() -> None:
+        with writing(tmp_path / "x", kind="corpus") as work:
+            (work.path / "a.txt").write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""What may lie in a folder or happen on the way. Each is survived and counted, or stops with the place and the cause."""
+"""What may lie in a folder or happen on the way. Each is survived and counted, or stops with its place and cause."""
 
 import gzip
 import os
@@ -49,7 +49,7 @@ def test_a_document_that_is_too_large_is_put_aside_unread(make: Make, good: Path
     assert made.reasons == {"larger than max_document_bytes": 2}
     assert [(row["source"], row["stage"], row["text"], row["detail"]) for row in made.dropped] == [
         ("large.txt", "read", "", "20000 bytes, the most is 10000"),
-        ("large.txt.gz", "read", "", "more than 10000 bytes bytes, the most is 10000"),
+        ("large.txt.gz", "read", "", "more than 10000 bytes, the most is 10000"),
     ]
 
 
@@ -144,20 +144,20 @@ def test_a_disk_that_fails_in_the_middle(make: Make, good: Path, monkeypatch: py
     """Rows before the failure stand; the rest is said to be missing."""
     (good / "rows.jsonl").write_bytes(ROWS * 200)
     monkeypatch.setattr(decompress, "_BUFFER", 4096)
-    fails = [False]
+    is_broken = False
     real = decompress._Prefix.readinto
 
     def readinto(self: Any, buffer: Any) -> int:
-        if fails[0] and self._position > 100_000:
+        if is_broken and self._position > 100_000:
             raise OSError(5, "Input/output error")
         return real(self, buffer)
 
+    def break_it() -> None:
+        nonlocal is_broken
+        is_broken = True
+
     monkeypatch.setattr(decompress._Prefix, "readinto", readinto)
-    real_records = reading.records
-    monkeypatch.setattr(
-        "rhapsode.corpus.pipeline.records",
-        lambda *args, **fields: (fails.__setitem__(0, True), real_records(*args, **fields))[1],
-    )
+    on_each_reading(monkeypatch, break_it)
     made = make(good)
     assert len(made.kept) == 51
     assert made.reasons["the rest of the file cannot be read"] == 1
@@ -182,7 +182,12 @@ def test_a_file_that_grows_while_it_is_read(make: Make, good: Path, monkeypatch:
     """What was there at the beginning is read, and nothing more."""
     log = good / "log.jsonl"
     log.write_bytes(ROWS)
-    on_each_reading(monkeypatch, lambda: log.open("ab").write(b'{"text": "' + paragraph(77).encode() + b'"}\n'))
+
+    def grow() -> None:
+        with log.open("ab") as file:
+            file.write(f'{{"text": "{paragraph(77)}"}}\n'.encode())
+
+    on_each_reading(monkeypatch, grow)
     made = make(good)
     assert len(made.kept) == 51
     assert made.reasons == {}
@@ -211,9 +216,7 @@ def on_each_reading(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
     real = reading.records
 
     def records(file: InputFile, **fields: Any) -> Iterator[Any]:
-        result = act()
-        if hasattr(result, "close"):
-            result.close()
+        act()
         return real(file, **fields)
 
     monkeypatch.setattr("rhapsode.corpus.pipeline.records", records)
@@ -227,13 +230,13 @@ def test_a_broken_table(make: Make, good: Path, broken: bytes) -> None:
 
 def test_a_table_that_breaks_in_the_middle(make: Make, good: Path) -> None:
     texts = [paragraph(n) for n in range(400)]
-    pq.write_table(pa.table({"text": texts}), good / "a.parquet", row_group_size=100, use_dictionary=False)
+    pq.write_table(pa.table({"text": texts}), good / "a.parquet", row_group_size=128, use_dictionary=False)
     data = bytearray((good / "a.parquet").read_bytes())
     start = pq.ParquetFile(good / "a.parquet").metadata.row_group(2).column(0).data_page_offset
     data[start : start + 40] = b"\xff" * 40
     (good / "a.parquet").write_bytes(data)
     made = make(good)
-    assert len(made.kept) == 201
+    assert len(made.kept) == 257
     assert made.reasons == {"the rest of the file cannot be read": 1}
 
 
@@ -252,12 +255,14 @@ def test_a_page_of_nested_tags(make: Make, good: Path) -> None:
     assert made.kept[0].meta["extraction"] == "all visible text"
 
 
-@pytest.mark.parametrize("page", ["<!--" * 50_000, "<a " * 50_000, "<![" * 50_000, "&" * 200_000, "<script>" * 50_000])
-def test_a_page_of_nonsense_is_done_in_time(make: Make, good: Path, page: str) -> None:
-    (good / "a.html").write_text(page)
+@pytest.mark.parametrize(
+    "piece", ["<!--", "<a ", "<![", "&", "<p>", "<script>", "<a b='", "</", "<title>x</title>", "<style></style"]
+)
+def test_a_page_of_nonsense_is_done_in_time(make: Make, good: Path, piece: str) -> None:
+    (good / "a.html").write_text(piece * 50_000)
     start = time.process_time()
     make(good)
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 10
 
 
 def test_a_full_disk_says_so_and_leaves_nothing(make: Make, good: Path, tmp_path: Path, monkeypatch: Any) -> None:

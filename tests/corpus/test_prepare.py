@@ -124,7 +124,7 @@ def test_every_other_field_changes_the_key(folder: Path, tmp_path: Path) -> None
         {"deduplicate": "off"},
         {"max_document_bytes": "1 MB"},
         {"sources": [{"path": "texts", "text_field": "body"}]},
-        {"sources": [{"path": "texts", "kind": "code"}]},
+        {"sources": [{"path": "texts", "kind": "prose"}]},
         {"sources": [{"path": "texts", "name": "mine"}]},
     ]
     assert len({key(), *(key(**variant) for variant in variants)}) == len(variants) + 1

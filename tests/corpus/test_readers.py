@@ -18,7 +18,7 @@ from tests.corpus.conftest import Make, paragraph
 
 from rhapsode.corpus.config import Source
 from rhapsode.corpus.readers.registry import FORMATS, format_of, reader_of
-from rhapsode.corpus.readers.web import visible_text
+from rhapsode.corpus.readers.visible import visible_text
 from rhapsode.corpus.reading import records
 from rhapsode.corpus.sources import find
 
@@ -29,7 +29,8 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 }
 HTML = """<html><head><title>The  Anger</title>
 <style>p {{ color: red }}</style><script>var x = "<p>no</p>";</script>
-</head><body><nav><a href="/">Home</a> <a href="/about">About</a></nav><article><h1>The Anger</h1><p>{}</p><p>{}</p></article>
+</head><body><nav><a href="/">Home</a> <a href="/about">About</a></nav>
+<article><h1>The Anger</h1><p>{}</p><p>{}</p></article>
 <footer>All rights reserved</footer></body></html>"""
 
 
@@ -246,6 +247,31 @@ def test_a_page_with_nothing_to_read_is_put_aside(make: Make, folder: Path) -> N
 def test_visible_text_leaves_out_what_is_hidden() -> None:
     page = "<title>T</title><p>one<b>two</b> three<br>four<script>no()</script><style>no</style>&amp;<p>five"
     assert visible_text(page) == ("onetwo three\nfour&\nfive", "T", 1)
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("a < b and c > d", "a < b and c > d"),
+        ("<p title='a > b'>one</p><p title=it's>two", "one\ntwo"),
+        ("<head><p>no end of head", "no end of head"),
+        ("<script>never closed", "never closed"),
+        ("one <!-- never closed", "one <!-- never closed"),
+        ("<!DOCTYPE html><?xml?><P>loud</P><SCRIPT>x</Script >after", "loud\nafter"),
+        ("<a href='never closed>text", "text"),
+        ("one<", "one<"),
+        ("AT&amp;T &copy; &#8212; &unknown;", "AT&T © — &unknown;"),
+    ],
+)
+def test_visible_text_of_broken_pages(page: str, text: str) -> None:
+    assert visible_text(page).text == text
+
+
+@given(st.lists(st.sampled_from(["<", ">", "<!--", "-->", "<p ", "='", "'", "</", "script>", "<b>", "&lt;", "word"])))
+def test_visible_text_of_anything(parts: list[str]) -> None:
+    visible = visible_text("".join(parts))
+    assert visible.depth <= len(parts)
+    assert len(visible.text) <= len("".join(parts))
 
 
 JSON = st.recursive(

@@ -2,14 +2,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.conftest import random_documents
 from torch import Tensor
 
 from rhapsode.kernels import attention
 from rhapsode.kernels.attention import DenseAttend, attend_blocked, attend_plain, document_mask
-from tests.conftest import random_documents
 
 
-def heads(B: int, T: int, H: int, K: int, C: int, *, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+def heads(
+    B: int, T: int, H: int, K: int, C: int, *, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor, Tensor]:
     random = torch.Generator().manual_seed(B * 1000 + T)
     q, k, v = (torch.randn(B, T, n, C, generator=random, dtype=torch.float64).to(dtype) for n in (H, K, K))
     return q.requires_grad_(), k.requires_grad_(), v.requires_grad_()

@@ -33,7 +33,7 @@ def test_the_chunked_operator_is_the_plain_one(N: int, D: int, V: int, chunk: in
         with torch.no_grad():
             measured = chunked_cross_entropy(hidden, weight, targets)
     plain = cross_entropy_plain(hidden, weight, targets)
-    assert fast.count == measured.count == int((targets != IGNORE).sum())
+    assert fast.tokens == measured.tokens == int((targets != IGNORE).sum())
     torch.testing.assert_close(fast.total, plain, rtol=1e-10, atol=1e-11)
     torch.testing.assert_close(measured.total, plain, rtol=1e-10, atol=1e-11)
     fast_grads = torch.autograd.grad(fast.total * 3, (hidden, weight))
@@ -46,7 +46,7 @@ def test_around_the_borders_of_a_chunk_as_shipped(N: int) -> None:
     hidden, weight, targets = problem(N, 4, 7, ignored=0.0, seed=N)
     fast = chunked_cross_entropy(hidden.view(1, N, 4), weight, targets.view(1, N))
     plain = cross_entropy_plain(hidden, weight, targets)
-    assert fast.count == N
+    assert fast.tokens == N
     torch.testing.assert_close(fast.total, plain, rtol=1e-10, atol=0)
     fast_grads = torch.autograd.grad(fast.total, (hidden, weight))
     torch.testing.assert_close(fast_grads, torch.autograd.grad(plain, (hidden, weight)), rtol=1e-9, atol=1e-11)

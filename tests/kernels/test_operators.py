@@ -37,7 +37,9 @@ TWINS = {
 }
 
 
-def inputs(shape: tuple[int, ...], size: int, *, seed: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def inputs(
+    shape: tuple[int, ...], size: int, *, seed: int, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(seed)
     x, w = (torch.randn(s, generator=random, dtype=torch.float64).to(dtype) for s in ((*shape, size), (size,)))
     return x.requires_grad_(), w.requires_grad_()

@@ -2,11 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.conftest import make_decoder, make_spec, positions_of, random_documents
 from torch import Tensor
 
 from rhapsode.kernels.attention import DenseAttend
 from rhapsode.model.decoder import Decoder
-from tests.conftest import make_decoder, make_spec, positions_of, random_documents
 
 
 def hidden(model: Decoder, ids: Tensor, documents: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.conftest import make_spec
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.families import FAMILIES, config_from_spec, disk_names, fused_rows, spec_from_config
 from rhapsode.model.spec import LayerSpec, ModelSpec
-from tests.conftest import make_spec
 
 
 @st.composite

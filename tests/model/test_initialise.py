@@ -3,12 +3,12 @@ import math
 
 import pytest
 import torch
+from tests.conftest import make_spec
 
 from rhapsode.kernels.attention import DenseAttend
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.initialise import embedding_std, initialise
 from rhapsode.model.spec import ModelSpec
-from tests.conftest import make_spec
 
 
 def initialised(spec: ModelSpec, *, seed: int) -> Decoder:

@@ -26,7 +26,9 @@ def test_the_dial_gives_about_the_size_that_was_asked_for(size: str, tied: bool,
     assert abs(made.parameters / asked - 1) < 0.25
 
 
-@pytest.mark.parametrize(("size", "vocab_size"), [("5m", 2048), ("5m", 16384), ("15m", 8192), ("60m", 32768), ("1b", 131072)])
+@pytest.mark.parametrize(
+    ("size", "vocab_size"), [("5m", 2048), ("5m", 16384), ("15m", 8192), ("60m", 32768), ("1b", 131072)]
+)
 def test_the_vocabulary_counts_as_part_of_the_size(size: str, vocab_size: int) -> None:
     asked = ModelConfig.model_validate({"size": size}).size
     assert abs(shape(size, vocab_size=vocab_size).spec.parameters / asked - 1) < 0.25

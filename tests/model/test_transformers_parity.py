@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import make_decoder, make_spec
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rhapsode.core.manifest import writing
@@ -14,7 +15,6 @@ from rhapsode.model.families import FAMILIES
 from rhapsode.model.spec import ModelSpec
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.weights.directory import load_model, write_model
-from tests.conftest import make_decoder, make_spec
 
 SHAPES = {
     "grouped queries, tied": make_spec(),

@@ -82,7 +82,7 @@ def test_the_token_that_ends_an_answer_is_scored_and_has_no_text(client: openai.
 def test_stream_with_usage(client: openai.OpenAI) -> None:
     chunks = list(
         client.completions.create(
-            model="tiny", prompt=PROMPT, max_tokens=5, stream=True, stream_options={"include_usage": True}
+            model="tiny", prompt=PROMPT, max_tokens=5, seed=1, stream=True, stream_options={"include_usage": True}
         )
     )
     assert chunks[-1].choices == []
@@ -92,6 +92,7 @@ def test_stream_with_usage(client: openai.OpenAI) -> None:
 
 def test_more_tokens_than_there_is_room_for_are_cut_to_the_context(client: openai.OpenAI, loaded: Loaded) -> None:
     ids = [5] * (loaded.engine.context - 3)
-    reply = client.completions.create(model="tiny", prompt=ids, max_tokens=10**12)
+    bias = {str(loaded.tokenizer.eos): -100, str(loaded.tokenizer.end_of_turn): -100}
+    reply = client.completions.create(model="tiny", prompt=ids, max_tokens=10**12, logit_bias=bias)
     assert reply.usage is not None
     assert (reply.usage.completion_tokens, reply.choices[0].finish_reason) == (3, "length")

@@ -17,7 +17,7 @@ from rhapsode.serve.app import create_app
 from rhapsode.serve.config import ServeConfig, check_exposure
 
 KEY = "secret-key"
-TEXT = {"model": "tiny", "prompt": "the cat", "max_tokens": 2}
+TEXT = {"model": "tiny", "prompt": "the cat", "max_tokens": 2, "seed": 1}
 
 
 def ask(

@@ -17,7 +17,8 @@ from rhapsode.core.errors import RhapsodeError
 from rhapsode.serve.config import ServeConfig
 from rhapsode.serve.server import listen, serve
 
-LONG = {"model": "tiny", "prompt": "the cat", "max_tokens": 1900, "n": 8}
+ENDLESS = {"model": "tiny", "prompt": "the cat", "max_tokens": 1900, "logit_bias": {"1": -100, "4": -100}}
+LONG = {**ENDLESS, "prompt": ["the cat"] * 8, "n": 8}
 
 
 def connect(url: str) -> socket.socket:
@@ -38,19 +39,30 @@ def wait_until_idle(http: httpx.Client, *, seconds: float) -> None:
         time.sleep(0.02)
 
 
+def wait_until_refused(url: str, *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            connect(url).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.02)
+    pytest.fail("new connections are still accepted")
+
+
 def test_a_client_that_leaves_a_stream_frees_its_place(http: httpx.Client) -> None:
     with http.stream("POST", "/v1/completions", json={**LONG, "stream": True}) as response:
         lines = response.iter_lines()
         assert next(lines).startswith("data: ")
         assert http.get("/health").json()["open"] > 0
-    wait_until_idle(http, seconds=1.0)
+    wait_until_idle(http, seconds=3.0)  # the whole answer would take several times as long
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_clients_that_vanish_at_once_leave_nothing_behind(url: str, http: httpx.Client, stream: bool) -> None:
     for _ in range(30):
         with connect(url) as connection:
-            connection.sendall(request({**LONG, "n": 1, "stream": stream}))
+            connection.sendall(request({**ENDLESS, "stream": stream}))
     time.sleep(0.1)
     wait_until_idle(http, seconds=3.0)
 
@@ -59,11 +71,11 @@ def test_a_head_that_does_not_arrive_closes_the_connection(url: str, http: httpx
     with connect(url) as silent, connect(url) as slow:
         slow.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: loc")
         began = time.monotonic()
-        for _ in range(6):
+        for _ in range(3):
             time.sleep(0.1)
             slow.sendall(b"a")
         assert silent.recv(100) == slow.recv(100) == b""
-        assert 0.5 < time.monotonic() - began < 4
+        assert time.monotonic() - began < 8
     assert http.get("/livez").status_code == 200
 
 
@@ -114,7 +126,7 @@ def test_pipelined_requests_are_answered_in_order(url: str) -> None:
 def test_a_reader_that_stops_reading_does_not_stop_the_others(url: str, client: openai.OpenAI) -> None:
     with connect(url) as stalled:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-        stalled.sendall(request({**LONG, "stream": True, "logprobs": 20}))
+        stalled.sendall(request({**ENDLESS, "n": 8, "stream": True, "logprobs": 20}))
         assert client.completions.create(model="tiny", prompt="x", max_tokens=3).usage is not None
 
 
@@ -134,12 +146,10 @@ def test_sigterm_lets_answers_finish_and_takes_no_new_ones(own_server) -> None: 
         stream = client.completions.create(**asked, stream=True)
         text = next(stream).choices[0].text
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        with pytest.raises(ConnectionRefusedError):
-            connect(url)
+        wait_until_refused(url, seconds=10)
         text += "".join(chunk.choices[0].text for chunk in stream)
     assert text == whole
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=20) == 0
 
 
 def test_the_second_sigterm_ends_at_once(own_server) -> None:  # type: ignore[no-untyped-def]
@@ -150,7 +160,7 @@ def test_the_second_sigterm_ends_at_once(own_server) -> None:  # type: ignore[no
         process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=15) == 0
 
 
 def test_an_address_that_is_taken_is_an_error_before_the_model_is_loaded() -> None:

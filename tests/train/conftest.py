@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.conftest import make_spec
 
 from rhapsode.core.events import Event, Events
 from rhapsode.corpus.packing import pack
@@ -17,7 +18,6 @@ from rhapsode.train.plan import TrainPlan
 from rhapsode.train.signals import StopWish
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.weights.checkpoint import TrainingState
-from tests.conftest import make_spec
 
 CONTEXT = 32
 CPU = torch.device("cpu")
@@ -82,6 +82,8 @@ def make_run(
 class Infinite:
     """Next-token training whose gradient is infinite at the given micro-batches, counted from 0."""
 
+    __name__ = "next_token"
+
     def __init__(self, *calls: int) -> None:
         self.calls, self.seen = set(calls), 0
 
@@ -91,7 +93,7 @@ class Infinite:
             return loss
         bad, self.seen = self.seen in self.calls, self.seen + 1
         # the root of zero has an infinite slope: the loss itself stays what it is
-        return LossSum(loss.total + (model.norm.weight.sum() * 0).abs().sqrt(), loss.count) if bad else loss
+        return LossSum(loss.total + (model.norm.weight.sum() * 0).abs().sqrt(), loss.tokens) if bad else loss
 
 
 class Heard(list[Event]):

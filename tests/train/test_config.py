@@ -20,7 +20,9 @@ def test_a_budget_reads_as_people_write_it(text: str, budget: Budget) -> None:
     assert parse_budget(text) == budget
 
 
-@pytest.mark.parametrize("value", ["", "300", 300, "steps", "0 steps", "1.5 steps", "-1 steps", "3 apples", "1.2.3 epochs", None])
+@pytest.mark.parametrize(
+    "value", ["", "300", 300, "steps", "0 steps", "1.5 steps", "-1 steps", "3 apples", "1.2.3 epochs", None]
+)
 def test_what_is_no_budget_is_refused(value: object) -> None:
     with pytest.raises(ValidationError):
         TrainConfig.model_validate({"budget": value})

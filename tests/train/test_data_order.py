@@ -1,11 +1,11 @@
 from collections import Counter
 
 import torch
+from tests.train.conftest import CONTEXT, CPU
 
 from rhapsode.train.loader import Loader
 from rhapsode.train.trainer import Data
 from rhapsode.train.validation import Validation
-from tests.train.conftest import CONTEXT, CPU
 
 
 def make_loader(data: Data, *, rows: int, seed: int = 0) -> Loader:
@@ -41,8 +41,9 @@ def test_every_target_of_the_data_is_trained_once_an_epoch(data: Data) -> None:
 
 
 def test_validation_looks_at_the_same_rows_and_counts_bits_of_text(data: Data) -> None:
-    from rhapsode.train.objective import next_token
     from tests.conftest import make_decoder, make_spec
+
+    from rhapsode.train.objective import next_token
 
     model = make_decoder(make_spec(vocab_size=data.tokenizer.vocab_size), std=0.02)
     split = data.tokens.split("validation")

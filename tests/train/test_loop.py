@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.train.conftest import CPU, Heard, Infinite, make_plan, make_run
+from tests.weights.conftest import flip_a_bit
 
 from rhapsode.core.errors import Interrupted, PlanRefused, RhapsodeError
 from rhapsode.core.events import Event, Events
@@ -18,8 +20,6 @@ from rhapsode.train.signals import StopWish, stop_wishes
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.weights.checkpoint import checkpoints
 from rhapsode.weights.directory import load_model
-from tests.train.conftest import CPU, Heard, Infinite, make_plan, make_run
-from tests.weights.conftest import flip_a_bit
 
 WAYS = list(itertools.product(("muon", "adamw"), ("bf16", "fp32")))
 
@@ -160,7 +160,10 @@ def test_a_signal_in_the_middle_of_a_step_is_granted_by_saving(
             os.kill(os.getpid(), number)
         return next_token(model, batch)
 
-    with pytest.raises(Interrupted, match="stopped at step 2 of 6; saved .*step-000002") as caught, stop_wishes() as wish:
+    with (
+        pytest.raises(Interrupted, match="stopped at step 2 of 6; saved .*step-000002") as caught,
+        stop_wishes() as wish,
+    ):
         make_run(plan, data, tmp_path / "run", wish=wish, objective=signalled)(resume=False)
     assert caught.value.exit_code == exit_code
     assert next(calls) == 8
@@ -201,7 +204,7 @@ def test_a_checkpoint_is_the_model_that_was_trained(data: Data, tmp_path: Path) 
         trainer.step()
     loaded = dict(load_model(last).named_parameters())
     assert all((loaded[w.name] == w.value).all() for w in trainer.masters.weights)
-    assert verify(last).facts == {"step": 6, "plan": "0123456789abcdef"}
+    assert verify(last).facts == {"step": 6, "plan": "0123456789abcdef", "objective": "next_token"}
     assert (last / "README.md").read_text() == "# After 6 steps\n"
 
 

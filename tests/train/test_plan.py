@@ -6,16 +6,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.conftest import make_spec
 
 from rhapsode.core.errors import PlanRefused
 from rhapsode.train.config import TrainConfig
 from rhapsode.train.plan import Decision, TrainPlan, settle
-from tests.conftest import make_spec
 
 SPEC = dataclasses.replace(make_spec(), width=384, context=512)
 
 
-def settled(*, num_rows: int = 1000, num_targets: int = 500_000, **fields: Any) -> tuple[TrainPlan, dict[str, Decision]]:
+def settled(
+    *, num_rows: int = 1000, num_targets: int = 500_000, **fields: Any
+) -> tuple[TrainPlan, dict[str, Decision]]:
     config = TrainConfig.model_validate(fields)
     plan, decisions = settle(config, SPEC, init_seed=5, num_rows=num_rows, num_targets=num_targets)
     return plan, {decision.name: decision for decision in decisions}

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from tests.conftest import make_spec
 
 from rhapsode.kernels.attention import DenseAttend
 from rhapsode.kernels.cross_entropy import IGNORE, LossSum, chunked_cross_entropy
@@ -11,7 +12,6 @@ from rhapsode.model.initialise import initialise
 from rhapsode.train.objective import Batch, Objective, next_token
 from rhapsode.train.optimizer import AdamW
 from rhapsode.train.step import Masters, train_step
-from tests.conftest import make_spec
 
 VOCAB, LENGTH, ROWS, STEPS = 16, 12, 32, 100
 CHANCE = math.log(VOCAB)
@@ -48,7 +48,7 @@ def loss_on_copies(objective: Objective) -> float:
     fresh = [rows_with_a_copy(random) for _ in range(8)]
     with torch.no_grad():
         losses = [objective(model, batch) for batch in fresh]
-    return sum(float(loss.total) for loss in losses) / sum(loss.count for loss in losses)
+    return sum(float(loss.total) for loss in losses) / sum(loss.tokens for loss in losses)
 
 
 def test_a_copy_in_the_same_row_is_predicted_no_better_than_chance() -> None:

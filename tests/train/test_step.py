@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.conftest import make_decoder, make_spec, positions_of, random_documents
+from tests.train.conftest import CPU, Infinite, make_plan
 from torch import Tensor
 
 from rhapsode.kernels.attention import attend_plain, document_mask
@@ -23,8 +24,6 @@ from rhapsode.train.objective import Batch, next_token
 from rhapsode.train.optimizer import AdamW
 from rhapsode.train.step import Masters, gradient, train_step
 from rhapsode.train.trainer import Data, Trainer
-from tests.conftest import make_decoder, make_spec, positions_of, random_documents
-from tests.train.conftest import CPU, Infinite, make_plan
 
 
 def random_batch(rows: int, length: int, *, seed: int) -> Batch:
@@ -54,8 +53,8 @@ def plain_gradient(model: Decoder, batch: Batch) -> list[Tensor]:
         patch.setattr(decoder, "swiglu", swiglu_plain)
         attend = lambda _layer, q, k, v: attend_plain(q, k, v, mask=mask)  # noqa: E731
         hidden = model(batch.ids, batch.positions, attend=attend)
-        scores = F.linear(hidden, model.head.weight)
-        loss = F.cross_entropy(scores.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE)
+        scores = torch.nn.functional.linear(hidden, model.head.weight)
+        loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE)
     return list(torch.autograd.grad(loss, list(model.parameters())))
 
 
@@ -171,7 +170,7 @@ def test_an_infinite_gradient_leaves_every_byte_and_is_counted(data: Data, optim
 def test_an_infinite_loss_is_a_skipped_step_too(data: Data) -> None:
     def infinite(model: Decoder, batch: Batch) -> LossSum:
         loss = next_token(model, batch)
-        return LossSum(loss.total + float("inf"), loss.count)
+        return LossSum(loss.total + float("inf"), loss.tokens)
 
     plan = make_plan(vocab_size=data.tokenizer.vocab_size)
     trainer = Trainer(plan, data, device=CPU, objective=infinite)

@@ -27,6 +27,7 @@ def save_step(run_dir: Path, model: Decoder, tokenizer_dir: Path, *, step: int) 
         weights=weights,
         optimizer={f"moment/{name}": torch.full_like(value, step) for name, value in weights},
         state=TrainingState(step=step, tokens=100 * step, skipped=1, plan="p" * 64),
+        objective="next_token",
         tokenizer_dir=tokenizer_dir,
         end_of_turn=4,
         card="# A model\n",

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import make_decoder, make_spec
+from tests.weights.conftest import flip_a_bit, save_step
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Event, Events
@@ -13,8 +15,6 @@ from rhapsode.core.manifest import verify
 from rhapsode.model.decoder import Decoder
 from rhapsode.weights.checkpoint import checkpoints, load_checkpoint, newest_checkpoint, read_state, remove_old
 from rhapsode.weights.directory import load_model
-from tests.conftest import make_decoder, make_spec
-from tests.weights.conftest import flip_a_bit, save_step
 
 
 @pytest.fixture
@@ -49,11 +49,15 @@ def test_a_checkpoint_is_a_model_with_its_evidence(model: Decoder, tokenizer_dir
     manifest = verify(path)
     assert manifest.kind == "model"
     assert (manifest.inputs, manifest.recipe) == ({"tokens": "t" * 64}, {"train": {"seed": 0}})
-    assert {"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} < set(manifest.files)
+    assert {"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} < set(
+        manifest.files
+    )
     assert {"training/optimizer.safetensors", "training/state.json"} < set(manifest.files)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "training/optimizer.safetensors", "config.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "training/optimizer.safetensors", "config.json", "manifest.json"]
+)
 def test_a_damaged_checkpoint_is_passed_over_aloud(
     name: str, model: Decoder, tokenizer_dir: Path, tmp_path: Path
 ) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.conftest import make_decoder, make_spec
+from tests.weights.conftest import flip_a_bit, save_model
 
 from rhapsode.core.errors import RhapsodeError, VerificationMismatch
 from rhapsode.core.manifest import writing
 from rhapsode.model.spec import ModelSpec
 from rhapsode.weights.directory import load_model, read_spec, stop_tokens
-from tests.conftest import make_decoder, make_spec
-from tests.weights.conftest import flip_a_bit, save_model
 
 SPECS = {
     "qwen3 tied": make_spec(),
@@ -23,7 +23,9 @@ SPECS = {
 
 def rewrite(path: Path, change: Callable[[Path], None]) -> Path:
     """The same directory with a change that its manifest vouches for."""
-    files = {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file() and f.name != "manifest.json"}
+    files = {
+        str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file() and f.name != "manifest.json"
+    }
     with writing(path, kind="model") as work:
         for name, data in files.items():
             (work.path / name).write_bytes(data)

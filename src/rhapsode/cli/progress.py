@@ -101,7 +101,7 @@ def as_progress(event: Event) -> Mapping[str, Any] | None:
         return event.fields
     if event.kind == "step":
         loss, speed = event.fields["loss"], format_count(event.fields["tokens_per_second"])
-        note = f"loss {loss:.3f}, {speed} tokens/s"
+        note = f"loss {loss:.3f}, {speed} tokens/s, {event.fields['utilisation']:.0%} of the machine's peak"
         return {
             "stage": "train",
             "done": event.fields["step"],
@@ -112,7 +112,19 @@ def as_progress(event: Event) -> Mapping[str, Any] | None:
     return None
 
 
+TITLES = {
+    "prepare": "Reading, cleaning and splitting the text",
+    "tokenise": "Learning a vocabulary and writing the text as tokens",
+    "forecast": "Taking two real steps to forecast the cost",
+    "train": "Training",
+    "evaluate": "Measuring on held-out documents",
+}
 SENTENCES = {
+    "corpus": "{read:,} documents read, {kept:,} kept, {dropped:,} dropped, each for a reason that "
+    "{path}/report.json tells",
+    "tokens": "{tokens:,} tokens to learn from, {bytes_per_token:.2f} bytes each, in {rows:,} rows of {context}, "
+    "{efficiency:.1%} filled; {held_out_documents} documents are held out and never trained on",
+    "changed": "The plan has changed since it was last made ({hashes}):\n{listed}",
     "validation": "step {step}: {bits_per_byte:.3f} bits per byte on held-out documents",
     "saved": "saved {path}",
 }
@@ -132,7 +144,9 @@ class Watcher:
         self._now = 0.0
 
     def __call__(self, event: Event) -> None:
-        if event.kind in SENTENCES:
+        if event.kind == "stage":
+            self._begin_or_end(event.fields)
+        elif event.kind in SENTENCES:
             self._console.print(SENTENCES[event.kind].format(**event.fields), soft_wrap=True)
         elif event.kind in WARNINGS:
             print_warning(WARNINGS[event.kind].format(**event.fields))
@@ -145,6 +159,11 @@ class Watcher:
         if self._stage is not None:
             self._display.end(self._stage, self._now)
         self._stage = None
+
+    def _begin_or_end(self, fields: Mapping[str, Any]) -> None:
+        self.finish()
+        if fields["state"] == "begins":
+            self._console.print(TITLES.get(fields["name"], fields["name"]), style="bold", soft_wrap=True)
 
     def _move(self, fields: Mapping[str, Any]) -> None:
         name, done = fields["stage"], fields["done"]

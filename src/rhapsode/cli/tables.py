@@ -1,6 +1,6 @@
 """Results that several verbs show."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -9,16 +9,19 @@ from rhapsode.cli.console import table
 from rhapsode.core.units import format_bytes, format_count, format_seconds
 from rhapsode.evaluate.evaluation import Evaluation
 from rhapsode.recipe.plan import Plan
+from rhapsode.recipe.report import Spoken
 from rhapsode.recipe.samples import Sample
 from rhapsode.train.forecast import Forecast
 
+SHOWN_PROMPT_LINES = 8
 
-def show_plan(console: Console, plan: Plan, cost: Forecast) -> None:
+
+def show_plan(console: Console, plan: Plan, cost: Forecast, *, with_samples: bool = False) -> None:
     """What was settled and why, what it will cost, and rows as the model will see them (its targets in bold)."""
     rows = [(decision.name, decision.value, decision.because) for decision in plan.decisions]
     console.print(table(f"Plan {plan.hash[:12]}", ("", "", ""), rows))
     console.print(table("Forecast", ("", ""), list(_costs(plan, cost))))
-    for sample in plan.samples:
+    for sample in plan.samples if with_samples else []:
         sources = ", ".join(dict.fromkeys(sample.sources))
         console.print(
             Text(f"Row {sample.row}: {sample.trained} targets, {sample.padding} padding, {sources}", style="bold")
@@ -37,6 +40,17 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
     console.print(table("Held-out text", columns, rows, right=(1, 3, 4)))
     if found.gate is not None:
         console.print(f"gate {'passed' if found.gate.passed else 'not passed'}: {found.gate.sentence}", soft_wrap=True)
+
+
+def show_spoken(console: Console, spoken: Sequence[Spoken]) -> None:
+    """The end of each prompt, dim, and what the model wrote after it."""
+    for sample in spoken:
+        lines = sample.prompt.splitlines(keepends=True)
+        end = "".join(lines[-SHOWN_PROMPT_LINES:])
+        where = f"{sample.source}, held out: {sample.name}" if sample.source else "a prompt of the recipe"
+        console.print(Text(where.removesuffix(": "), style="bold"))
+        console.print(Text.assemble((end, "dim"), (sample.completion.rstrip(), "green")), soft_wrap=True)
+        console.print()
 
 
 def _costs(plan: Plan, cost: Forecast) -> Iterator[tuple[str, str]]:

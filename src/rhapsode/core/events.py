@@ -3,10 +3,11 @@
 The code that works emits; it knows no listener. Fields are JSON values, so every listener can write them down.
 """
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -42,6 +43,15 @@ class Events:
             listener(event)
 
 
+@contextlib.contextmanager
+def stage(name: str, events: Events) -> Iterator[None]:
+    """Tell when a part of the work begins, and how many seconds it took."""
+    start = time.perf_counter()
+    events.emit("stage", name=name, state="begins")
+    yield
+    events.emit("stage", name=name, state="done", seconds=round(time.perf_counter() - start, 2))
+
+
 class JsonLines:
     """Appends every event but "progress" to a file, one JSON object a line, so that a crash loses at most one."""
 
@@ -54,14 +64,18 @@ class JsonLines:
             return
         row = {"event": event.kind, "time": round(event.time, 3), **event.fields}
         # JSON has no infinity and no NaN, which the loss of a skipped step may be
-        row = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+        row = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
+        }
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
 

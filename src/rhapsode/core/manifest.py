@@ -142,7 +142,7 @@ def value_sha256(value: Any) -> str:
 
 
 def remove_orphans(parent: Path, *, name: str) -> None:
-    """Remove what killed processes left half-written, or half-removed, of the directories that match the pattern `name`."""
+    """Remove what killed processes left half-written or half-removed; `name` is a pattern of directory names."""
     pattern = re.compile(rf"\.{name}\.(\d+)\.(?:partial|old)")
     for left in parent.iterdir() if parent.is_dir() else ():
         match = pattern.fullmatch(left.name)

@@ -122,6 +122,7 @@ def _draw(series: Sequence[Series], x_label: str, y_label: str, *, size: _Size, 
 
 
 def _scale(axes: "Axes", *, ticks: int, log_x: bool) -> None:
+    axes.locator_params(axis="y", nbins=6)
     if not log_x:
         axes.locator_params(axis="x", nbins=ticks)
         return

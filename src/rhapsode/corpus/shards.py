@@ -1,5 +1,6 @@
 """Documents written as Parquet, in bounded memory and always in the same bytes."""
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -53,13 +54,17 @@ class Shards:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            if self._rows or self._num_files == 0:
-                self._flush()
-            self._close()
-        elif self._file:
-            # The directory is thrown away: the writer must not try to put its footer on a disk that may be full.
-            self._file.close()
+        try:
+            if error is None:
+                if self._rows or self._num_files == 0:
+                    self._flush()
+                self._close()
+        finally:
+            # After an error the directory is thrown away: no footer, neither now nor when the writer is collected.
+            if self._writer and self._file:
+                self._writer.is_open = False
+                with contextlib.suppress(OSError):
+                    self._file.close()
 
     def _flush(self) -> None:
         if self._writer is None:

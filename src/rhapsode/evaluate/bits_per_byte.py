@@ -9,7 +9,7 @@ Shapes: B windows of T positions, M measured tokens, D width, V vocabulary.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -65,11 +65,7 @@ def measure_bits(
         RhapsodeError: a document gets no finite number.
     """
     assert 0 < stride <= context, "windows must move on, and not past what they cover"
-    windows = [
-        window
-        for place, index in enumerate(documents)
-        for window in slide(len(split.document(index)) - 1, document=place, context=context, stride=stride)
-    ]
+    windows = list(_windows(split, documents, context=context, stride=stride))
     bits = torch.zeros(len(documents), dtype=torch.float64)
     total = sum(window.length for window in windows)
     done, reported = 0, -math.inf
@@ -82,6 +78,12 @@ def measure_bits(
             events.emit("progress", stage="evaluate", done=done, total=total, unit="tokens")
     _require_finite(bits, split, documents)
     return Measured(bits.numpy(), np.array([split.document_bytes(i) for i in documents], dtype=np.int64))
+
+
+def _windows(split: TokenSplit, documents: Sequence[int], *, context: int, stride: int) -> Iterator[Window]:
+    """The windows of all documents; each names its document by its place in `documents`."""
+    for place, index in enumerate(documents):
+        yield from slide(len(split.document(index)) - 1, document=place, context=context, stride=stride)
 
 
 def _batch_bits(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
@@ -51,10 +52,8 @@ def evaluate(
     _require_same_vocabulary(model, opened)
     split = opened.split("validation")
     documents = held_out.draw(split, most=config.documents, seed=config.seed)
-    draws = Draws(config.confidence, config.resamples, config.seed)
     context, stride = model.spec.context, max(1, model.spec.context // 2)
     precision = str(model.embedding.weight.dtype).removeprefix("torch.")
-
     started = clock()
     measured = measure_bits(
         model,
@@ -66,20 +65,17 @@ def evaluate(
         batch_tokens=BATCH_TOKENS,
         events=events,
     )
-    sizes = measured.bytes.astype(float)
+    telling = _Telling(events, measured.bytes.astype(float), Draws(config.confidence, config.resamples, config.seed))
     note = f"context {context} tokens, windows sliding by {stride}, {precision}"
-    rows = [_row(name, measured.bits, sizes, draws=draws, seconds=clock() - started, note=note)]
-    _tell(events, rows[-1])
+    rows = [telling.row(name, measured.bits, seconds=clock() - started, note=note)]
     found: list[Baseline] = []
     for which in config.baselines:
         started = clock()
-        found.append(
-            baseline(which, tokens, corpus=corpus, documents=documents, config=config, root=root, events=events)
-        )
-        rows.append(_row(which, found[-1].bits, sizes, draws=draws, seconds=clock() - started, note=found[-1].note))
-        _tell(events, rows[-1])
+        one = baseline(which, tokens, corpus=corpus, documents=documents, config=config, root=root, events=events)
+        found.append(one)
+        rows.append(telling.row(which, one.bits, seconds=clock() - started, note=one.note))
 
-    comparison = _with_best(measured.bits, found, sizes=sizes, draws=draws)
+    comparison = _with_best(measured.bits, found, sizes=telling.sizes, draws=telling.draws)
     return Evaluation(
         rows=tuple(rows),
         comparison=comparison,
@@ -88,10 +84,21 @@ def evaluate(
         context=context,
         stride=stride,
         precision=precision,
-        confidence=config.confidence,
-        resamples=config.resamples,
-        seed=config.seed,
+        **telling.draws._asdict(),
     )
+
+
+class _Telling(NamedTuple):
+    """Makes rows over documents of these sizes, and tells of each as it is made."""
+
+    events: Events
+    sizes: Floats
+    draws: Draws
+
+    def row(self, name: str, bits: Floats, *, seconds: float, note: str) -> Row:
+        value, low, high = ratio(bits, of=self.sizes, draws=self.draws)
+        self.events.emit("evaluated", name=name, bits_per_byte=value, low=low, high=high)
+        return Row(name, value, low, high, int(self.sizes.sum()), len(self.sizes), round(seconds, 3), note)
 
 
 def gate(comparison: Comparison | None, *, below: float | None) -> Gate | None:
@@ -104,15 +111,6 @@ def gate(comparison: Comparison | None, *, below: float | None) -> Gate | None:
         range_ = f" (interval {comparison.saving_low:.1%} to {comparison.saving_high:.1%})"
     sentence = f"{found} than {comparison.other}{range_}; a release needs at least {below:.1%} fewer"
     return Gate(below, comparison.saving >= below, sentence)
-
-
-def _row(name: str, bits: Floats, sizes: Floats, *, draws: Draws, seconds: float, note: str) -> Row:
-    value, low, high = ratio(bits, of=sizes, draws=draws)
-    return Row(name, value, low, high, int(sizes.sum()), len(sizes), round(seconds, 3), note)
-
-
-def _tell(events: Events, row: Row) -> None:
-    events.emit("evaluated", name=row.name, bits_per_byte=row.bits_per_byte, low=row.low, high=row.high)
 
 
 def _with_best(bits: Floats, found: list[Baseline], *, sizes: Floats, draws: Draws) -> Comparison | None:

@@ -4,7 +4,8 @@ On a CPU torch's fused attention reaches a tenth of the speed of a bfloat16 matr
 batched matrix products and a softmax, in blocks of queries: a block looks only at the keys up to its own end, which
 leaves out most of the half that causality masks anyway. Attention never crosses from one document to the next.
 
-Shapes: B rows, T positions, H query heads, K key/value heads, C head size. q [B,T,H,C]; k, v [B,T,K,C]; documents [B,T].
+Shapes: B rows, T positions, H query heads, K key/value heads, C head size. q [B,T,H,C]; k, v [B,T,K,C]; documents
+[B,T].
 """
 
 from typing import Any, Protocol
@@ -95,7 +96,7 @@ class DenseAttend:
         self._bias = torch.zeros(self._mask.shape, dtype=dtype, device=documents.device)
         self._bias.masked_fill_(~self._mask, float("-inf"))
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # noqa: ARG002 - all layers are alike
         if q.device.type == "cpu":
             return attend_blocked(q, k, v, bias=self._bias[:, 0])
         return attend_plain(q, k, v, mask=self._mask)

@@ -18,10 +18,10 @@ CHUNK = 1024
 
 
 class LossSum(NamedTuple):
-    """The sum of -ln p over `count` targets: a sum and never a mean, so that any split of a step adds up."""
+    """The sum of -ln p over `tokens` targets: a sum and never a mean, so that any split of a step adds up."""
 
     total: Tensor
-    count: int
+    tokens: int
 
 
 def cross_entropy_plain(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

@@ -16,7 +16,9 @@ class ModelConfig(Config):
     )
     context: Count = Field(default=512, ge=16, le=32768, description="Longest sequence the model sees, in tokens.")
     tied: bool = Field(default=True, description="Whether the vocabulary projection is the embedding.")
-    depth: Count | None = Field(default=None, ge=1, le=256, description="Number of blocks; derived from size if absent.")
+    depth: Count | None = Field(
+        default=None, ge=1, le=256, description="Number of blocks; derived from size if absent."
+    )
     width: Count | None = Field(
         default=None, ge=32, multiple_of=32, description="Size of the residual stream; derived from size if absent."
     )

@@ -1,7 +1,7 @@
 """The one decoder.
 
-Pre-norm blocks of attention and a gated feed-forward over a residual stream (Vaswani et al. 2017; Llama, Qwen3). How queries
-reach keys is handed in as an `Attend`: the decoder knows neither batches of packed documents nor caches. Any
+Pre-norm blocks of attention and a gated feed-forward over a residual stream (Vaswani et al. 2017; Llama, Qwen3). How
+queries reach keys is handed in as an `Attend`: the decoder knows neither batches of packed documents nor caches. Any
 leading shape works: [B,T] rows in training, [N] tokens of many requests in the engine.
 
 Shapes: N any leading shape, D width, H query heads, K key/value heads, C head size, F inner width, V vocabulary.
@@ -19,6 +19,8 @@ from rhapsode.model.spec import LayerSpec, ModelSpec
 
 
 class RMSNorm(nn.Module):
+    """Root-mean-square normalisation over the last dimension."""
+
     def __init__(self, size: int, *, eps: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(size))
@@ -49,6 +51,8 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """silu(gate) * up, then down."""
+
     def __init__(self, spec: ModelSpec, layer: LayerSpec) -> None:
         super().__init__()
         self.gate_up = nn.Linear(spec.width, 2 * layer.ffn, bias=False)
@@ -60,6 +64,8 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention and feed-forward, each added to the residual stream."""
+
     def __init__(self, spec: ModelSpec, index: int) -> None:
         super().__init__()
         self.index = index

@@ -62,7 +62,9 @@ def spec_from_config(config: Config) -> ModelSpec:
         raise RhapsodeError(
             f"config.json: model_type {name!r} is not a family that Rhapsode knows", f"known: {', '.join(FAMILIES)}"
         )
-    odd = [f"{key}={config[key]!r}" for key, values in UNDERSTOOD.items() if key in config and config[key] not in values]
+    odd = [
+        f"{key}={config[key]!r}" for key, values in UNDERSTOOD.items() if key in config and config[key] not in values
+    ]
     rope = dict(config.get("rope_parameters") or {})
     theta = rope.pop("rope_theta", config.get("rope_theta", 10_000.0))
     odd += [f"rope_parameters.{k}={v!r}" for k, v in rope.items() if (k, v) != ("rope_type", "default")]

@@ -1,8 +1,9 @@
 """All initialisation of a decoder's weights, in one function.
 
 Matrices are uniform with the variance of a normal of std 1/sqrt(fan in); the two projections that write into the
-residual stream start at zero, so that every block begins as the identity and the first loss is the uniform one
-(as nanochat does; the idea is from Zhang et al. 2019, Fixup). Embeddings are normal with std `embedding_std`; norms are one.
+residual stream start at zero, so that every block begins as the identity and the first loss is the uniform one (as
+nanochat does; the idea is from Zhang et al. 2019, Fixup). Embeddings are normal with std `embedding_std`; norms are
+one.
 """
 
 import math
@@ -10,7 +11,7 @@ import math
 import torch
 from torch import nn
 
-from rhapsode.model.decoder import Decoder, RMSNorm
+from rhapsode.model.decoder import Block, Decoder, RMSNorm
 from rhapsode.model.spec import ModelSpec
 
 EMBEDDING_STD = 0.02
@@ -18,7 +19,7 @@ TIED_WIDTH = 256
 
 
 def embedding_std(spec: ModelSpec) -> float:
-    """0.02; less where a wide embedding is also the projection: there, a token's first score for itself is std * width."""
+    """0.02; less for a wide tied embedding, where a token's first score for itself is std * width."""
     return EMBEDDING_STD * min(1.0, TIED_WIDTH / spec.width) if spec.tied else EMBEDDING_STD
 
 
@@ -26,7 +27,8 @@ def embedding_std(spec: ModelSpec) -> float:
 def initialise(model: Decoder, *, seed: int) -> None:
     """Draw every weight of `model` in place from a generator of its own: equal seeds give equal bytes on a CPU."""
     random = torch.Generator().manual_seed(seed)
-    writers = {id(m) for block in model.layers for m in (block.attention.out, block.ffn.down)}
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    writers = {id(module) for block in blocks for module in (block.attention.out, block.ffn.down)}
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             module.weight.normal_(0.0, embedding_std(model.spec), generator=random)

@@ -1,7 +1,7 @@
 """One dial: a number of parameters gives a whole decoder. Free of torch.
 
-The shape follows what trained models of 5M to 1B parameters look like: depth grows slowly with size, the width takes the rest.
-Every derived number comes with its formula, for the plan.
+The shape follows what trained models of 5M to 1B parameters look like: depth grows slowly with size, the width takes
+the rest. Every derived number comes with its formula, for the plan.
 """
 
 from typing import NamedTuple

@@ -10,7 +10,7 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """One block: attention, then a gated feed-forward of inner width `ffn`; `rope_theta` is the base of its rotation."""
+    """One block: attention whose rotation has the base `rope_theta`, then a gated feed-forward of inner width `ffn`."""
 
     ffn: int
     rope_theta: float

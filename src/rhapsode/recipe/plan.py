@@ -1,12 +1,13 @@
 """Everything that would happen, settled before it is spent.
 
-A plan reads the data, derives the model and the training from the recipe, and shows what training will see. Its hash is over
-what was settled, not over the recipe's text: the bytes of the corpus and the tokens, the packing, every number of the
-training and the evaluation, the code and the machine's way of computing. Training runs exactly one hash.
+A plan reads the data, derives the model and the training from the recipe, and shows what training will see. Its hash
+is over what was settled, not over the recipe's text: the bytes of the corpus and the tokens, the packing, every number
+of the training and the evaluation, the code and the machine's way of computing. Training runs exactly one hash.
 """
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ import torch
 
 from rhapsode import __version__
 from rhapsode.core.errors import PlanRefused
-from rhapsode.core.events import Events
+from rhapsode.core.events import Events, stage
 from rhapsode.core.manifest import is_complete, read_manifest, value_sha256, writing
 from rhapsode.corpus.packing import Packing, pack
 from rhapsode.corpus.prepare import prepare
+from rhapsode.corpus.sources import expand
 from rhapsode.corpus.tokenise import tokenise
 from rhapsode.corpus.tokens import Tokens
 from rhapsode.model.size import Ids, shape_of
@@ -40,6 +42,7 @@ class Plan:
     """A settled run. `settled` is what the hash covers; the rest is there to be shown."""
 
     recipe: Recipe
+    base_dir: Path
     corpus: Path
     data: Data
     train: TrainPlan
@@ -53,6 +56,14 @@ class Plan:
         return value_sha256(self.settled)
 
     @property
+    def recipe_in_full(self) -> Recipe:
+        """The recipe as it can be read from any folder: its sources' paths are absolute."""
+        data = self.recipe.data
+        paths = [expand(s.path, index=i, base=self.base_dir).absolute() for i, s in enumerate(data.sources)]
+        sources = [s.model_copy(update={"path": str(p)}) for s, p in zip(data.sources, paths, strict=True)]
+        return self.recipe.model_copy(update={"data": data.model_copy(update={"sources": sources})})
+
+    @property
     def name(self) -> str:
         return self.recipe.task.name
 
@@ -64,33 +75,54 @@ def make_plan(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> Plan:
         PlanRefused: the plan could not succeed, for example because there is too little data for one step.
     """
     recipe = loaded.recipe
-    corpus = prepare(recipe.data, root=layout.corpora, base=loaded.base_dir, events=events)
-    tokens = Tokens.open(tokenise(corpus, recipe.data.tokens, root=layout.tokens, events=events))
-    tokenizer = Tokenizer.load(tokens.tokenizer_dir)
-    context = recipe.model.context
-    training, held_out = (pack(tokens.split(name).lengths, context=context) for name in ("train", "validation"))
-    if held_out.num_rows == 0:
-        raise PlanRefused("no document is held out, so nothing could be measured", "set data.split.validation above 0")
-    data = Data(tokens, training, held_out, tokenizer)
-    ids = Ids(tokenizer.vocab_size, tokenizer.bos, tokenizer.eos, tokenizer.pad)
-    shape = shape_of(recipe.model, ids=ids)
+    with stage("prepare", events):
+        corpus = prepare(recipe.data, root=layout.corpora, base=loaded.base_dir, events=events)
+    with stage("tokenise", events):
+        tokens = Tokens.open(tokenise(corpus, recipe.data.tokens, root=layout.tokens, events=events))
+        data = _packed(tokens, context=recipe.model.context)
+    _tell(data, events)
+    tokenizer = data.tokenizer
+    shape = shape_of(recipe.model, ids=Ids(tokenizer.vocab_size, tokenizer.bos, tokenizer.eos, tokenizer.pad))
     train, decisions = settle(
         recipe.train,
         shape.spec,
         init_seed=recipe.model.seed,
-        num_rows=training.num_rows,
-        num_targets=training.num_targets,
+        num_rows=data.training.num_rows,
+        num_targets=data.training.num_targets,
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Plan(
         recipe=recipe,
+        base_dir=loaded.base_dir,
         corpus=corpus,
         data=data,
         train=train,
         decisions=[*(Decision(*row) for row in shape.derivation), *decisions],
-        samples=render_samples(tokens.split("train"), training, tokenizer, count=SAMPLES),
+        samples=render_samples(tokens.split("train"), data.training, tokenizer, count=SAMPLES),
         settled=_settle(recipe, corpus, data, train, device),
         device=device,
+    )
+
+
+def _packed(tokens: Tokens, *, context: int) -> Data:
+    training, held_out = (pack(tokens.split(name).lengths, context=context) for name in ("train", "validation"))
+    if held_out.num_rows == 0:
+        raise PlanRefused("no document is held out, so nothing could be measured", "set data.split.validation above 0")
+    return Data(tokens, training, held_out, Tokenizer.load(tokens.tokenizer_dir))
+
+
+def _tell(data: Data, events: Events) -> None:
+    train, held_out = (data.tokens.split(name) for name in ("train", "validation"))
+    events.emit(
+        "tokens",
+        vocabulary=data.tokenizer.vocab_size,
+        tokens=train.num_tokens,
+        bytes_per_token=train.num_bytes / max(1, train.num_tokens),
+        rows=data.training.num_rows,
+        context=data.training.context,
+        efficiency=data.training.efficiency,
+        held_out_documents=held_out.num_documents,
+        held_out_bytes=held_out.num_bytes,
     )
 
 
@@ -126,8 +158,14 @@ def write_plan(plan: Plan, *, layout: Layout, shown: Mapping[str, Any]) -> Path:
     with writing(path, kind=KIND, facts={"hash": plan.hash}) as work:
         value = {"hash": plan.hash, "settled": plan.settled, **shown}
         (work.path / "plan.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        (work.path / "recipe.yaml").write_text(dump_recipe(plan.recipe), encoding="utf-8")
+        (work.path / "recipe.yaml").write_text(dump_recipe(plan.recipe_in_full), encoding="utf-8")
     return path
+
+
+def copy_plan(plan: Plan, *, layout: Layout, to: Path) -> None:
+    """Put the kept plan and its recipe beside what is made from them."""
+    for name in ("plan.json", "recipe.yaml"):
+        shutil.copyfile(layout.plans / plan.name / name, to / name)
 
 
 def read_plan(name: str, *, layout: Layout) -> dict[str, Any] | None:

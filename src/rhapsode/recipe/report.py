@@ -84,9 +84,10 @@ def _quality(plan: Plan, evaluation: Evaluation, steps: Sequence[Event]) -> list
         figures.append(Figure("trained tokens", format_count(steps[-1].fields["tokens"]), f"{plan.train.steps} steps"))
     blocks: list[Block] = [Figures(figures)]
     if evaluation.gate is not None:
-        title = "Gate passed" if evaluation.gate.passed else "Gate not passed"
-        tone = "good" if evaluation.gate.passed else "bad"
-        blocks.append(Note(evaluation.gate.sentence, title=title, tone=tone))
+        if evaluation.gate.passed:
+            blocks.append(Note(evaluation.gate.sentence, title="Gate passed", tone="good"))
+        else:
+            blocks.append(Note(evaluation.gate.sentence, title="Gate not passed", tone="bad"))
     rows = [
         (row.name, f"{row.bits_per_byte:.4f}", _interval(row.low, row.high, evaluation), row.note)
         for row in evaluation.rows
@@ -140,10 +141,10 @@ def _learning(events: Sequence[Event], steps: Sequence[Event]) -> list[Block]:
 def _samples(spoken: Sequence[Spoken]) -> list[Block]:
     if not spoken:
         return []
-    shown = [
-        Sample(s.prompt, s.completion, title=s.name, source=s.source, followed=s.followed) for s in spoken
-    ]
-    intro = "Prompts from held-out documents, and what the model wrote after them. Nothing was picked: a hash drew them."
+    shown = [Sample(s.prompt, s.completion, title=s.name, source=s.source, followed=s.followed) for s in spoken]
+    intro = (
+        "Prompts from held-out documents, and what the model wrote after them. Nothing was picked: a hash drew them."
+    )
     return [Heading("In its own words"), Paragraph(intro), *shown]
 
 

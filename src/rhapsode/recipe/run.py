@@ -1,20 +1,19 @@
 """The whole road: plan, train, evaluate, report. Each stage reads directories and writes one.
 
-A run lives in `runs/NAME`: one process at a time, every event in events.jsonl, checkpoints in step-NNNNNN, and at the end
-report.json and report.html. Nothing here prints: the command line listens to the events.
+A run lives in `runs/NAME`: one process at a time, every event in events.jsonl, checkpoints in step-NNNNNN, and at the
+end report.json and report.html. Nothing here prints: the command line listens to the events.
 """
 
 import contextlib
 import json
 import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rhapsode.core.errors import GateNotPassed, PlanRefused, RhapsodeError
-from rhapsode.core.events import Events, JsonLines, read_events
+from rhapsode.core.events import Events, JsonLines, read_events, stage
 from rhapsode.core.lock import locked
 from rhapsode.core.machine import examine
 from rhapsode.core.manifest import digest
@@ -28,8 +27,7 @@ from rhapsode.evaluate.probes import probes
 from rhapsode.recipe.card import card_text
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
-from rhapsode.recipe.plan import Plan, changes, make_plan, read_plan, write_plan
-from rhapsode.recipe.recipe import dump_recipe
+from rhapsode.recipe.plan import Plan, changes, copy_plan, make_plan, read_plan, write_plan
 from rhapsode.recipe.report import Spoken, write_report
 from rhapsode.train.forecast import Forecast, forecast, memory_floor
 from rhapsode.train.loop import Evidence, Run
@@ -38,6 +36,8 @@ from rhapsode.train.tensorboard import TensorBoard
 from rhapsode.train.trainer import Trainer
 from rhapsode.weights.checkpoint import TrainingState, checkpoints
 from rhapsode.weights.directory import load_model
+
+SHOWN_CHANGES = 20
 
 
 @dataclass(frozen=True)
@@ -83,31 +83,47 @@ def _require_unused(run_dir: Path) -> None:
     shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
 
 
-@contextlib.contextmanager
-def stage(name: str, events: Events) -> Iterator[None]:
-    """Tell when a part of the road begins, and what it took."""
-    start = time.perf_counter()
-    events.emit("stage", name=name, state="begins")
-    yield
-    events.emit("stage", name=name, state="done", seconds=round(time.perf_counter() - start, 2))
+def plan_run(
+    loaded: LoadedRecipe, *, layout: Layout, events: Events, must_match: bool = False
+) -> tuple[Plan, Forecast]:
+    """Settle the run and forecast its cost; the plan is kept as the one that `train` must match.
 
+    Args:
+        must_match: refuse to be anything but the plan that was kept before, if there is one.
 
-def plan_run(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> tuple[Plan, Forecast]:
-    """Settle the run and forecast its cost; the plan is kept as the one that `train` must match."""
-    with stage("plan", events):
-        plan = make_plan(loaded, layout=layout, events=events)
-        found = _forecast(plan, layout=layout)
-        shown = {
-            "forecast": found.as_json(),
-            "decisions": [decision._asdict() for decision in plan.decisions],
-            "samples": [sample._asdict() for sample in plan.samples],
-        }
-        write_plan(plan, layout=layout, shown=shown)
+    Raises:
+        PlanRefused: it is not what was planned (the message lists what changed), or the machine cannot carry it.
+    """
+    plan = make_plan(loaded, layout=layout, events=events)
+    known = read_plan(plan.name, layout=layout)
+    if known is not None and known["hash"] != plan.hash:
+        _tell_changes(plan, known, events=events, refuse=must_match)
+    with stage("forecast", events):
+        found = _forecast(plan, known, layout=layout)
+    shown = {
+        "forecast": found.as_json(),
+        "decisions": [decision._asdict() for decision in plan.decisions],
+        "samples": [sample._asdict() for sample in plan.samples],
+    }
+    write_plan(plan, layout=layout, shown=shown)
     events.emit("planned", hash=plan.hash, forecast=found.as_json(), parameters=plan.train.spec.parameters)
     return plan, found
 
 
-def _forecast(plan: Plan, *, layout: Layout) -> Forecast:
+def _tell_changes(plan: Plan, known: Mapping[str, Any], *, events: Events, refuse: bool) -> None:
+    lines = changes(known["settled"], json.loads(json.dumps(plan.settled)))
+    more = [f"and {len(lines) - SHOWN_CHANGES} more"] if len(lines) > SHOWN_CHANGES else []
+    listed = "\n".join(f"  {line}" for line in [*lines[:SHOWN_CHANGES], *more])
+    hashes = f"{known['hash'][:12]} then, {plan.hash[:12]} now"
+    if refuse:
+        raise PlanRefused(
+            f"this is not what was planned ({hashes}):\n{listed}",
+            "look at it with `rhapsode plan`, which makes it the plan, or put it back",
+        )
+    events.emit("changed", hashes=hashes, listed=listed)
+
+
+def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout) -> Forecast:
     """Two real steps, unless this very plan was forecast before; refused when the machine cannot carry the run.
 
     Raises:
@@ -119,7 +135,6 @@ def _forecast(plan: Plan, *, layout: Layout) -> Forecast:
             f"training needs at least {format_bytes(need)} of memory, {format_bytes(machine.memory_available)} is free",
             "make model.size smaller",
         )
-    known = read_plan(plan.name, layout=layout)
     if known is not None and known["hash"] == plan.hash:
         found = Forecast(**known["forecast"])
     else:
@@ -132,29 +147,9 @@ def _forecast(plan: Plan, *, layout: Layout) -> Forecast:
     return found
 
 
-def require_same(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> None:
-    """If this run was planned before, it must settle to the same plan now.
-
-    Raises:
-        PlanRefused: it does not; the message lists what changed.
-    """
-    known = read_plan(loaded.recipe.task.name, layout=layout)
-    if known is None:
-        return
-    plan = make_plan(loaded, layout=layout, events=events)
-    if plan.hash != known["hash"]:
-        lines = changes(known["settled"], json.loads(json.dumps(plan.settled)))
-        listed = "\n".join(f"  {line}" for line in lines[:20])
-        more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
-        raise PlanRefused(
-            f"this is not what was planned ({known['hash'][:12]} then, {plan.hash[:12]} now):\n{listed}{more}",
-            "look at it with `rhapsode plan`, which makes it the plan, or put it back",
-        )
-
-
 def train_run(walk: Walk, plan: Plan, cost: Forecast, *, resume: bool) -> Path:
     """Train exactly `plan`; gives the last checkpoint."""
-    (walk.run_dir / "recipe.yaml").write_text(dump_recipe(plan.recipe), encoding="utf-8")
+    copy_plan(plan, layout=walk.layout, to=walk.run_dir)
     inputs = {"corpus": digest(plan.corpus), "tokens": digest(plan.data.tokens.path), "plan": plan.hash}
 
     def card(state: TrainingState) -> str:
@@ -188,9 +183,8 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> tuple[Evaluation, list[
             name=plan.name,
         )
         spoken = speak(plan, model)
-    write_report(
-        walk.run_dir, plan=plan, model=model, evaluation=found, spoken=spoken, events=read_events(walk.run_dir / "events.jsonl")
-    )
+    events = read_events(walk.run_dir / "events.jsonl")
+    write_report(walk.run_dir, plan=plan, model=model, evaluation=found, spoken=spoken, events=events)
     result: dict[str, Any] = {"plan": plan.hash, "model": model.name, "evaluation": found.as_json()}
     result["samples"] = [asdict(sample) for sample in spoken]
     path = walk.run_dir / "report.json"
@@ -202,9 +196,7 @@ def speak(plan: Plan, model: Path) -> list[Spoken]:
     """The model's completions of held-out prompts and of the recipe's own."""
     engine, tokenizer = load_engine(model)
     config = plan.recipe.evaluate.samples
-    held_out = probes(
-        plan.corpus, config, tokenizer=tokenizer, context=engine.context, seed=plan.recipe.evaluate.seed
-    )
+    held_out = probes(plan.corpus, config, tokenizer=tokenizer, context=engine.context, seed=plan.recipe.evaluate.seed)
     asked = [(p.prompt, p.followed, p.source, p.name) for p in held_out]
     asked += [(prompt, "", "", "") for prompt in plan.recipe.task.prompts]
     sampling = Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=plan.recipe.evaluate.seed)

@@ -32,7 +32,9 @@ def parse_budget(value: Any) -> Budget:
     match = BUDGET.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise PydanticCustomError(
-            "budget", "{value} is not a budget; write for example 300 steps, 5m tokens or 2 epochs", {"value": repr(value)}
+            "budget",
+            "{value} is not a budget; write for example 300 steps, 5m tokens or 2 epochs",
+            {"value": repr(value)},
         )
     unit: Any = match[2]
     try:
@@ -76,7 +78,9 @@ class TrainConfig(Config):
     weight_decay: float = Field(default=0.1, ge=0, description="Decoupled decay of matrices, times the learning rate.")
     warmup: Share = Field(default=0.02, description="Share of the steps in which the rate rises from zero.")
     decay: Share = Field(default=0.5, description="Share of the steps, the last ones, in which the rate falls to zero.")
-    clip: float = Field(default=1.0, gt=0, description="Largest norm of a step's gradient; a longer one is scaled down.")
+    clip: float = Field(
+        default=1.0, gt=0, description="Largest norm of a step's gradient; a longer one is scaled down."
+    )
     precision: Literal["bf16", "fp32"] = Field(
         default="bf16", description="Type of the computation; master weights and optimizer state are always fp32."
     )

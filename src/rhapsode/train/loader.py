@@ -11,7 +11,9 @@ from rhapsode.train.objective import Batch, to_batch
 class Loader:
     """An endless stream of packed rows, permuted anew in every epoch."""
 
-    def __init__(self, split: TokenSplit, packing: Packing, *, rows: int, seed: int, pad: int, device: torch.device) -> None:
+    def __init__(
+        self, split: TokenSplit, packing: Packing, *, rows: int, seed: int, pad: int, device: torch.device
+    ) -> None:
         self._split, self._packing, self._rows = split, packing, rows
         self._seed, self._pad, self._device = seed, pad, device
 

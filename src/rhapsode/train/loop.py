@@ -37,7 +37,7 @@ class Evidence:
     card: Callable[[TrainingState], str]
 
 
-class _Stop(Exception):  # noqa: N818  a wish, not an error
+class _Stop(Exception):
     """The step under way is given up; nothing has moved."""
 
 
@@ -125,7 +125,9 @@ class Run:
         share, start = self._trainer.learning_rate_share(), time.perf_counter()
         result = self._trainer.step(between=self._give_up_if_asked)
         seconds = time.perf_counter() - start
-        self._report(self._trainer.state, result, seconds=seconds, learning_rate=share * self._trainer.plan.learning_rate)
+        self._report(
+            self._trainer.state, result, seconds=seconds, learning_rate=share * self._trainer.plan.learning_rate
+        )
         self._skips = 0 if result.moved else self._skips + 1
         if self._skips == SKIPS_IN_A_ROW:
             raise RhapsodeError(
@@ -150,6 +152,7 @@ class Run:
             state=trainer.state,
             tokenizer_dir=self._data.tokens.tokenizer_dir,
             end_of_turn=self._data.tokenizer.end_of_turn,
+            objective=trainer.objective.__name__,
             card=self._evidence.card(trainer.state),
             inputs=self._evidence.inputs,
             recipe=self._evidence.recipe,

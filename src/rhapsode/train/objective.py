@@ -33,7 +33,9 @@ def to_batch(rows: tuple[np.ndarray, ...], *, device: torch.device) -> Batch:
 
 
 class Objective(Protocol):
-    """A loss as a sum over its valid tokens, and their number."""
+    """A loss as a sum over its valid tokens, and their number; a function, whose name every checkpoint carries."""
+
+    __name__: str
 
     def __call__(self, model: Decoder, batch: Batch) -> LossSum: ...
 

@@ -1,9 +1,9 @@
 """AdamW and Muon on float32 master weights.
 
-Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest matrix with all singular values one, so that every
-direction of a weight learns at the same speed. Rows that the decoder stacks for speed (query, key, value; gate, up) are
-separate matrices to it. Embeddings, norms and a vocabulary projection of its own go to AdamW (Loshchilov and Hutter 2019).
-State is plain named tensors: a checkpoint stores them as they are.
+Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest matrix with all singular values one, so that
+every direction of a weight learns at the same speed. Rows that the decoder stacks for speed (query, key, value; gate,
+up) are separate matrices to it. Embeddings, norms and a vocabulary projection of its own go to AdamW (Loshchilov and
+Hutter 2019). State is plain named tensors: a checkpoint stores them as they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -140,7 +140,7 @@ class Muon:
     def state(self) -> dict[str, Tensor]:
         return {f"muon.momentum/{w.name}": m for w, m in zip(self._weights, self._momentum, strict=True)}
 
-    def load(self, state: Mapping[str, Tensor], *, steps: int) -> None:
+    def load(self, state: Mapping[str, Tensor], *, steps: int) -> None:  # noqa: ARG002 - momentum has no bias to correct
         for name, moment in self.state().items():
             moment.copy_(state[name])
 

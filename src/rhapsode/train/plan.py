@@ -11,8 +11,8 @@ from rhapsode.core.errors import PlanRefused
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
 
-MUON_RATE = 0.02
-EMBEDDING_RATE = 0.006
+MUON_RATE = 0.035
+EMBEDDING_RATE = 0.012
 ADAMW_RATE = 0.003
 REFERENCE_WIDTH = 256
 MICRO_BATCH_TOKENS = 8192
@@ -121,7 +121,9 @@ def _batch(config: TrainConfig, context: int, asked: float) -> tuple[int, Decisi
         return rows, Decision("batch", f"{rows} x {context} tokens", "train.batch_tokens, in whole rows")
     power = 2 ** round(math.log2(max(4096.0, 3 * math.sqrt(asked))))
     rows = max(1, power // context)
-    return rows, Decision("batch", f"{rows} x {context} tokens", f"3 sqrt({asked:,.0f} tokens), a power of two, >= 4096")
+    return rows, Decision(
+        "batch", f"{rows} x {context} tokens", f"3 sqrt({asked:,.0f} tokens), a power of two, >= 4096"
+    )
 
 
 def _rates(config: TrainConfig, width: int) -> tuple[float, float, list[Decision]]:

@@ -13,7 +13,7 @@ class StopWish:
     def __init__(self) -> None:
         self.code: int | None = None
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
         if self.code is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.code = 128 + number

@@ -1,8 +1,8 @@
 """One training step, free of input and output.
 
-The model computes in its own type (bfloat16); `Masters` holds what is really trained, in float32. The gradient of a step
-is the sum over all its micro-batches divided by all its valid tokens, so any split into micro-batches gives the same one.
-The weights move only if the gradient is finite.
+The model computes in its own type (bfloat16); `Masters` holds what is really trained, in float32. The gradient of a
+step is the sum over all its micro-batches divided by all its valid tokens, so any split into micro-batches gives the
+same one. The weights move only if the gradient is finite.
 """
 
 import math
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.families import fused_rows
-from rhapsode.train.optimizer import Optimizer, Weight
 from rhapsode.train.objective import Batch, Objective
+from rhapsode.train.optimizer import Optimizer, Weight
 
 
 class StepResult(NamedTuple):
@@ -104,9 +104,9 @@ def gradient(
     total, tokens = 0.0, 0
     for batch in micro_batches:
         loss = objective(model, batch)
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
         masters.collect()
-        total, tokens = total + float(loss.total.detach()), tokens + loss.count
+        total, tokens = total + float(loss.total.detach()), tokens + loss.tokens
         between()
     assert tokens > 0, "a step without a target"
     return total, tokens

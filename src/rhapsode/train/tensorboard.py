@@ -13,6 +13,8 @@ SCALARS = {
 
 
 class TensorBoard:
+    """Hears every event, writes those that have scalars."""
+
     def __init__(self, directory: Path) -> None:
         self._writer = SummaryWriter(str(directory))
 

@@ -37,7 +37,13 @@ class Trainer:
     """Begins at step 0 with fresh weights; `restore` goes on from a checkpoint."""
 
     def __init__(
-        self, plan: TrainPlan, data: Data, *, device: torch.device, plan_hash: str = "", objective: Objective = next_token
+        self,
+        plan: TrainPlan,
+        data: Data,
+        *,
+        device: torch.device,
+        plan_hash: str = "",
+        objective: Objective = next_token,
     ) -> None:
         keep_freed_memory()
         self.plan, self.objective = plan, objective
@@ -48,9 +54,7 @@ class Trainer:
         self.optimizer = make_optimizer(plan, self.masters)
         self.state = TrainingState(step=0, tokens=0, skipped=0, plan=plan_hash)
         split, pad = data.tokens.split("train"), data.tokenizer.pad
-        self._load = Loader(
-            split, data.training, rows=plan.batch_rows, seed=plan.order_seed, pad=pad, device=device
-        )
+        self._load = Loader(split, data.training, rows=plan.batch_rows, seed=plan.order_seed, pad=pad, device=device)
 
     def learning_rate_share(self) -> float:
         """The schedule's share of the peak rate for the next step."""

@@ -1,8 +1,9 @@
 """Checkpoints: a model directory that can also go on training.
 
-The weights in `model.safetensors` are the float32 masters themselves; `training/` adds the optimizer's tensors and a small
-state. The order of the data is a function of the step, so there is no loader state to keep. A checkpoint that a crash cut
-short has no manifest and is never read; one whose bytes have changed is passed over, aloud, for the one before it.
+The weights in `model.safetensors` are the float32 masters themselves; `training/` adds the optimizer's tensors and a
+small state. The order of the data is a function of the step, so there is no loader state to keep. A checkpoint that a
+crash cut short has no manifest and is never read; one whose bytes have changed is passed over, aloud, for the one
+before it.
 """
 
 import json
@@ -46,13 +47,15 @@ def save_checkpoint(
     state: TrainingState,
     tokenizer_dir: Path,
     end_of_turn: int,
+    objective: str,
     card: str,
     inputs: Mapping[str, str],
     recipe: Mapping[str, Any],
 ) -> Path:
-    """Write `run_dir/step-NNNNNN` completely or not at all."""
+    """Write `run_dir/step-NNNNNN` completely or not at all; `objective` is the name of what it was trained for."""
     path = run_dir / f"step-{state.step:06d}"
-    with writing(path, kind=KIND, inputs=inputs, recipe=recipe, facts={"step": state.step, "plan": state.plan}) as work:
+    facts = {"step": state.step, "plan": state.plan, "objective": objective}
+    with writing(path, kind=KIND, inputs=inputs, recipe=recipe, facts=facts) as work:
         write_model(work.path, spec=spec, weights=weights, tokenizer_dir=tokenizer_dir, end_of_turn=end_of_turn)
         (work.path / "README.md").write_text(card, encoding="utf-8")
         training = work.path / "training"
@@ -62,7 +65,9 @@ def save_checkpoint(
     return path
 
 
-def load_checkpoint(path: Path, *, spec: ModelSpec, weights: Mapping[str, Tensor]) -> tuple[TrainingState, dict[str, Tensor]]:
+def load_checkpoint(
+    path: Path, *, spec: ModelSpec, weights: Mapping[str, Tensor]
+) -> tuple[TrainingState, dict[str, Tensor]]:
     """Fill the masters; gives the state and the optimizer's tensors."""
     read_weights(path, weights, spec=spec)
     return read_state(path), load_file(path / "training" / "optimizer.safetensors")

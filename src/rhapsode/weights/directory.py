@@ -1,7 +1,7 @@
 """Model directories in Hugging Face's layout: safetensors, config.json, generation_config.json, tokenizer files.
 
-Names on disk are those of `model/families.py`; what the decoder stacks is split on the way out and stacked on the way in.
-Nothing is unpickled: `.bin` and `.pt` files are refused.
+Names on disk are those of `model/families.py`; what the decoder stacks is split on the way out and stacked on the way
+in. Nothing is unpickled: `.bin` and `.pt` files are refused.
 """
 
 import json
@@ -116,7 +116,9 @@ def read_weights(directory: Path, into: Mapping[str, Tensor], *, spec: ModelSpec
     except (SafetensorError, FileNotFoundError) as error:
         raise VerificationMismatch(f"{directory / WEIGHTS}: {error}", "the file is damaged or missing") from None
     if left:
-        raise RhapsodeError(f"{directory / WEIGHTS} holds tensors that config.json does not explain: {sorted(left)[:5]}")
+        raise RhapsodeError(
+            f"{directory / WEIGHTS} holds tensors that config.json does not explain: {sorted(left)[:5]}"
+        )
 
 
 def _copy(source: Tensor, target: Tensor, *, name: str) -> None:
@@ -133,7 +135,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RhapsodeError(f"{path} is missing", "name a model directory, for example out/runs/NAME/step-000200") from None
+        raise RhapsodeError(
+            f"{path} is missing", "name a model directory, for example out/runs/NAME/step-000200"
+        ) from None
     except ValueError as error:
         raise RhapsodeError(f"{path} is damaged: {error}") from None
     if not isinstance(value, dict):

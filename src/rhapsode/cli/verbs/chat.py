@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -23,14 +24,20 @@ def chat(
     *,
     prompt: Annotated[str | None, Parameter(name="--prompt", help="Answer this and end.", show_default=False)] = None,
     complete: Annotated[
-        bool, Parameter(name="--complete", help="Go on with the text instead of answering it.", negative="")
-    ] = False,
+        bool | None,
+        Parameter(
+            name="--complete",
+            help="Go on with the text instead of answering it; the default for a model that never learned to chat.",
+            negative="--answer",
+            show_default=False,
+        ),
+    ] = None,
     max_tokens: Annotated[int, Parameter(name="--max-tokens", help="Longest answer, in tokens.")] = 256,
     temperature: Annotated[float, Parameter(name="--temperature", help="0 always takes the likeliest token.")] = 0.7,
     seed: Annotated[int | None, Parameter(name="--seed", help="The same seed gives the same answer.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Read lines and answer each one; an empty line ends. A model that never learned to chat wants --complete."""
+    """Talk to a model: answers come as they are made, Ctrl-C stops one, Ctrl-D ends the talk."""
     from rhapsode.cli.models import find_model
     from rhapsode.core.errors import RecipeError
     from rhapsode.engine.load import load_engine
@@ -39,7 +46,9 @@ def chat(
     if json and prompt is None:
         raise RecipeError("--json needs --prompt", "give the text to answer: --prompt 'Once upon a time'")
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    speaker = Speaker(load_engine(find_model(model)), sampling, is_chat=not complete)
+    directory = find_model(model)
+    is_completing = only_completes(directory) if complete is None else complete
+    speaker = Speaker(load_engine(directory), sampling, is_chat=not is_completing)
     if prompt is None:
         _talk(speaker)
     elif json:
@@ -49,55 +58,98 @@ def chat(
         _print(speaker.answer(prompt))
 
 
+def only_completes(directory: Path) -> bool:
+    """Whether the model was trained on plain text alone, as its manifest says."""
+    from rhapsode.core.manifest import read_manifest
+
+    return read_manifest(directory).facts.get("objective") == "next_token"
+
+
 class Speaker:
     """A conversation: it remembers what was said. Where `is_chat` is off, every text stands alone."""
 
     def __init__(self, loaded: Loaded, sampling: Sampling, *, is_chat: bool) -> None:
         self.finish_reason: str | None = None
-        self._loaded, self._sampling, self._is_chat = loaded, sampling, is_chat
+        self.is_chat = is_chat
+        self._loaded, self._sampling = loaded, sampling
         self._said: list[Message] = []
 
-    def answer(self, text: str) -> Iterator[str]:
-        """The answer, piece by piece; it joins the conversation when it is complete."""
+    def answer(self, text: str) -> Generator[str]:
+        """The answer, piece by piece; what was given of it joins the conversation, also when it is stopped."""
         from rhapsode.engine.completion import complete
         from rhapsode.text.chat import Message, render
 
         engine, tokenizer = self._loaded
         asked = [*self._said, Message(role="user", content=text)]
         ids = (
-            render(asked, tokenizer=tokenizer, add_generation_prompt=True).ids if self._is_chat else tokenizer.ids(text)
+            render(asked, tokenizer=tokenizer, add_generation_prompt=True).ids if self.is_chat else tokenizer.ids(text)
         )
-        pieces = []
-        for piece in complete(engine, tokenizer, ids, sampling=self._sampling):
-            pieces.append(piece.text)
-            self.finish_reason = piece.finish_reason
-            yield piece.text
-        if self._is_chat:
-            self._said = [*asked, Message(role="assistant", content="".join(pieces))]
+        pieces: list[str] = []
+        try:
+            for piece in complete(engine, tokenizer, ids, sampling=self._sampling):
+                pieces.append(piece.text)
+                self.finish_reason = piece.finish_reason
+                yield piece.text
+        finally:
+            if self.is_chat:
+                self._said = [*asked, Message(role="assistant", content="".join(pieces))]
 
 
 def _talk(speaker: Speaker) -> None:
     from rhapsode.core.errors import RhapsodeError
 
-    while line := _read():
+    if sys.stdin.isatty():
+        what = "Every line is answered" if speaker.is_chat else "Write the beginning of a text; the model goes on"
+        stderr().print(f"{what}. Ctrl-C stops an answer, Ctrl-D ends. A line that ends in \\ goes on in the next.")
+    while (text := _read()) is not None:
+        if not text.strip():
+            continue
         try:
-            _print(speaker.answer(line))
+            _print(speaker.answer(text))
         except RhapsodeError as error:
             print_error(error)
 
 
-def _read() -> str:
-    """A line of the person, or "" at the end."""
+def _read() -> str | None:
+    """What the person writes, None at the end. Ctrl-C forgets the line."""
+    lines: list[str] = []
+    while True:
+        try:
+            line = _line("> " if not lines else "… ")
+        except EOFError:
+            return "\n".join(lines) if lines else None
+        except KeyboardInterrupt:
+            stderr().print()
+            lines = []
+            continue
+        lines.append(line.removesuffix("\\"))
+        if not line.endswith("\\"):
+            return "\n".join(lines)
+
+
+def _line(mark: str) -> str:
+    """A line from the keyboard, where it can be edited, or from a pipe."""
     if sys.stdin.isatty():
-        stderr().print("> ", end="")
-    return sys.stdin.readline().rstrip("\n")
+        import readline  # noqa: F401 - importing it gives `input` a line that can be edited
+
+        return input(mark)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\n")
 
 
-def _print(pieces: Iterator[str]) -> None:
-    for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+def _print(pieces: Generator[str]) -> None:
+    """Write the answer as it comes. Ctrl-C stops the answer, not the program."""
+    try:
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        pieces.close()  # its request is cancelled
+        stderr().print(" (stopped)", style="dim", end="")
     sys.stdout.write("\n")
+    sys.stdout.flush()
 
 
 def _nothing(console: Any) -> None:

@@ -37,9 +37,11 @@ def evaluate(
     data = loaded.recipe.data
     with watched() as events:
         corpus = prepare(data, root=layout.corpora, base=loaded.base_dir, events=events)
+        # another model reads the text with its own tokenizer, and the baselines see the same tokens as the model
+        tokens = tokenise(corpus, data.tokens, root=layout.tokens, events=events, tokenizer_dir=model and directory)
         found = measure(
             load_model(directory),
-            tokenise(corpus, data.tokens, root=layout.tokens, events=events),
+            tokens,
             corpus=corpus,
             config=loaded.recipe.evaluate,
             root=layout.baselines,

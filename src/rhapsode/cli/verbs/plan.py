@@ -14,7 +14,7 @@ def plan(
 ) -> None:
     """Prepare the data, settle every number, take two real steps, and show what a run would do and cost.
 
-    The plan is kept: a later `train` or `run` refuses to be anything else.
+    The plan is kept: a later `train` refuses to be anything else, a later `run` tells what has changed.
     """
     from rhapsode.cli.progress import watched
     from rhapsode.cli.tables import show_plan
@@ -32,4 +32,4 @@ def plan(
         "forecast": cost.as_json(),
         "samples": [sample._asdict() for sample in settled.samples],
     }
-    give(result, as_json=json, show=lambda console: show_plan(console, settled, cost))
+    give(result, as_json=json, show=lambda console: show_plan(console, settled, cost, with_samples=True))

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from rhapsode.cli import options
-from rhapsode.cli.console import give
+from rhapsode.cli.console import give, stderr
 
 
 def run(
@@ -17,22 +17,24 @@ def run(
 ) -> None:
     """Prepare the data, train, evaluate, and write the report."""
     from rhapsode.cli.progress import watched
-    from rhapsode.cli.tables import show_evaluation
+    from rhapsode.cli.tables import show_evaluation, show_plan, show_spoken
     from rhapsode.recipe.layout import Layout
     from rhapsode.recipe.load import load_recipe
-    from rhapsode.recipe.run import check_gate, evaluate_run, plan_run, require_same, train_run, walking
+    from rhapsode.recipe.run import check_gate, evaluate_run, plan_run, train_run, walking
 
     loaded, layout = load_recipe(recipe, overrides), Layout(out)
     with watched() as events, walking(loaded, layout=layout, events=events, resume=resume) as walk:
-        require_same(loaded, layout=layout, events=events)
         plan, cost = plan_run(loaded, layout=layout, events=events)
+        show_plan(stderr(), plan, cost)
         model = train_run(walk, plan, cost, resume=resume)
-        evaluation, _ = evaluate_run(walk, plan, model)
+        evaluation, spoken = evaluate_run(walk, plan, model)
     report = walk.run_dir / "report.html"
 
     def show(console: Console) -> None:
+        show_spoken(console, spoken)
         show_evaluation(console, evaluation)
-        console.print(f"model   {model}\nreport  {report}", soft_wrap=True)
+        console.print(f"\nlook at it    {report}\ntalk to it    rhapsode chat {walk.run_dir}", soft_wrap=True)
+        console.print(f"serve it      rhapsode serve {walk.run_dir}", soft_wrap=True)
 
     result = {
         "plan": plan.hash,

@@ -81,7 +81,6 @@ def _meta(row: Mapping[Any, Any], text_field: str, messages: object) -> dict[str
     meta = {
         str(name): value
         for name, value in row.items()
-        if name not in (text_field, MESSAGES, *LICENCES)
-        and _is_short(value)
+        if name not in (text_field, MESSAGES, *LICENCES) and _is_short(value)
     }
     return meta | {MESSAGES: messages} if isinstance(messages, list) else meta

@@ -62,6 +62,6 @@ def read_whole(opened: Opened) -> bytes | Flaw:
     """All bytes, unless there are more than a document may have."""
     data = b"" if opened.size > opened.max_bytes else opened.file.read(opened.max_bytes + 1)
     if opened.size > opened.max_bytes or len(data) > opened.max_bytes:
-        size = f"{opened.size} bytes" if opened.size >= 0 else f"more than {opened.max_bytes} bytes"
-        return Flaw(TOO_LARGE, f"{size}, the most is {opened.max_bytes}", "", "")
+        size = opened.size if opened.size >= 0 else f"more than {opened.max_bytes}"
+        return Flaw(TOO_LARGE, f"{size} bytes, the most is {opened.max_bytes}", "", "")
     return data
