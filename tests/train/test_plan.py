@@ -10,7 +10,7 @@ from tests.conftest import make_spec
 
 from rhapsode.core.errors import PlanRefused
 from rhapsode.train.config import TrainConfig
-from rhapsode.train.plan import Decision, TrainPlan, settle
+from rhapsode.train.plan import ADAMW_RATE, EMBEDDING_RATE, MUON_RATE, Decision, TrainPlan, settle
 
 SPEC = dataclasses.replace(make_spec(), width=384, context=512)
 
@@ -70,12 +70,12 @@ def test_micro_batches_hold_8192_tokens_or_what_the_recipe_says() -> None:
 def test_rates_follow_the_width_and_the_decisions_say_so() -> None:
     shrink = math.sqrt(256 / 384)
     muon, said = settled()
-    assert (muon.learning_rate, muon.embedding_learning_rate) == (0.02, pytest.approx(0.006 * shrink))
+    assert (muon.learning_rate, muon.embedding_learning_rate) == (MUON_RATE, pytest.approx(EMBEDDING_RATE * shrink))
     assert "same at any width" in said["learning rate (Muon, matrices)"].because
-    assert said["learning rate (AdamW, embeddings)"].because == "0.006 sqrt(256/384)"
+    assert said["learning rate (AdamW, embeddings)"].because == f"{EMBEDDING_RATE} sqrt(256/384)"
     adamw, said = settled(optimizer="adamw")
-    assert adamw.learning_rate == pytest.approx(0.003 * shrink)
-    assert said["learning rate (AdamW)"].because == "0.003 sqrt(256/384)"
+    assert adamw.learning_rate == pytest.approx(ADAMW_RATE * shrink)
+    assert said["learning rate (AdamW)"].because == f"{ADAMW_RATE} sqrt(256/384)"
     own, said = settled(learning_rate=0.5, embedding_learning_rate=0.25)
     assert (own.learning_rate, own.embedding_learning_rate) == (0.5, 0.25)
     assert said["learning rate (Muon, matrices)"].because == "train.learning_rate"
@@ -89,7 +89,12 @@ def test_the_schedule_is_in_shares_of_the_steps() -> None:
 
 def test_a_step_larger_than_the_data_is_refused() -> None:
     with pytest.raises(PlanRefused, match="step of 8 rows is more than the 7 rows"):
-        settled(num_rows=7, num_targets=3000)
+        settled(num_rows=7, num_targets=3000, batch_tokens=4096)
+
+
+def test_a_derived_batch_is_at_most_all_of_the_data() -> None:
+    plan, _ = settled(num_rows=7, num_targets=3000)
+    assert plan.batch_rows == 7
 
 
 def test_what_needs_no_derivation_is_taken_over() -> None:

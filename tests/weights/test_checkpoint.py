@@ -55,9 +55,7 @@ def test_a_checkpoint_is_a_model_with_its_evidence(model: Decoder, tokenizer_dir
     assert {"training/optimizer.safetensors", "training/state.json"} < set(manifest.files)
 
 
-@pytest.mark.parametrize(
-    "name", ["model.safetensors", "training/optimizer.safetensors", "config.json", "manifest.json"]
-)
+@pytest.mark.parametrize("name", ["model.safetensors", "training/optimizer.safetensors", "config.json"])
 def test_a_damaged_checkpoint_is_passed_over_aloud(
     name: str, model: Decoder, tokenizer_dir: Path, tmp_path: Path
 ) -> None:
@@ -69,6 +67,14 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(
     assert path == tmp_path / "step-000010"
     assert [(event.kind, event.fields["path"]) for event in heard] == [("damaged", str(tmp_path / "step-000015"))]
     assert Path(name).name in heard[0].fields["reason"]
+
+
+def test_a_torn_manifest_is_a_damaged_checkpoint(model: Decoder, tokenizer_dir: Path, tmp_path: Path) -> None:
+    first, second = (save_step(tmp_path, model, tokenizer_dir, step=step) for step in (5, 10))
+    (second / "manifest.json").write_bytes((second / "manifest.json").read_bytes()[:-10])
+    path, heard = newest(tmp_path)
+    assert path == first
+    assert "manifest.json is damaged" in heard[0].fields["reason"]
 
 
 def test_nothing_intact_is_nothing(model: Decoder, tokenizer_dir: Path, tmp_path: Path) -> None:

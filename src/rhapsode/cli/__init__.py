@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """The `rhapsode` command."""
     from rhapsode.cli.app import run
-    from rhapsode.kernels.waiting import wait_quietly
+    from rhapsode.kernels.waiting import wait_briefly
 
-    wait_quietly()
+    wait_briefly()
     sys.exit(run(sys.argv[1:]))

@@ -67,7 +67,7 @@ def settle(
         PlanRefused: a batch would be larger than all of the data.
     """
     asked = _asked_tokens(config, num_targets)
-    rows, batch = _batch(config, spec.context, asked)
+    rows, batch = _batch(config, spec.context, asked, num_rows=num_rows)
     if rows > num_rows:
         raise PlanRefused(
             f"a step of {rows} rows is more than the {num_rows} rows of training data",
@@ -114,15 +114,15 @@ def _asked_tokens(config: TrainConfig, num_targets: int) -> float:
     return {"tokens": amount, "epochs": amount * num_targets, "steps": float(num_targets)}[unit]
 
 
-def _batch(config: TrainConfig, context: int, asked: float) -> tuple[int, Decision]:
+def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int) -> tuple[int, Decision]:
     """Rows a step. Small budgets want small batches: about 3 sqrt(tokens), at least 4096."""
     if config.batch_tokens is not None:
         rows = max(1, round(config.batch_tokens / context))
         return rows, Decision("batch", f"{rows} x {context} tokens", "train.batch_tokens, in whole rows")
     power = 2 ** round(math.log2(max(4096.0, 3 * math.sqrt(asked))))
-    rows = max(1, power // context)
+    rows = max(1, min(power // context, num_rows))
     return rows, Decision(
-        "batch", f"{rows} x {context} tokens", f"3 sqrt({asked:,.0f} tokens), a power of two, >= 4096"
+        "batch", f"{rows} x {context} tokens", f"3 sqrt({asked:,.0f} tokens), a power of two, >= 4096, <= all rows"
     )
 
 
