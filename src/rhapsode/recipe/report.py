@@ -88,26 +88,29 @@ def _quality(plan: Plan, evaluation: Evaluation, steps: Sequence[Event]) -> list
             blocks.append(Note(evaluation.gate.sentence, title="Gate passed", tone="good"))
         else:
             blocks.append(Note(evaluation.gate.sentence, title="Gate not passed", tone="bad"))
-    rows = [
-        (row.name, f"{row.bits_per_byte:.4f}", _interval(row.low, row.high, evaluation), row.note)
-        for row in evaluation.rows
-    ]
+    interval = f"{evaluation.confidence:.0%} interval"
+    rows = [(row.name, f"{row.bits_per_byte:.4f}", _range(row.low, row.high), row.note) for row in evaluation.rows]
     caption = (
         f"Bits per byte of {format_bytes(model.bytes)} in {model.documents} held-out documents: fewer is better. "
         "The interval is what other held-out documents of this kind could have given."
     )
     blocks += [
         Heading("How good it is"),
-        Table(("", "bits per byte", "interval", "what it is"), rows, caption, numeric=("bits per byte",), strong=0),
+        Table(("", "bits per byte", interval, "what it is"), rows, caption, numeric=("bits per byte",), strong=0),
     ]
     return blocks
 
 
 def _interval(low: float | None, high: float | None, evaluation: Evaluation, *, percent: bool = False) -> str:
     if low is None or high is None:
+        return _range(low, high)
+    return f"{evaluation.confidence:.0%}: {_range(low, high, percent=percent)}"
+
+
+def _range(low: float | None, high: float | None, *, percent: bool = False) -> str:
+    if low is None or high is None:
         return "too few documents for an interval"
-    numbers = f"{low:.1%} to {high:.1%}" if percent else f"{low:.3f} to {high:.3f}"
-    return f"{evaluation.confidence:.0%}: {numbers}"
+    return f"{low:.1%} to {high:.1%}" if percent else f"{low:.3f} to {high:.3f}"
 
 
 def _learning(events: Sequence[Event], steps: Sequence[Event]) -> list[Block]:
@@ -243,7 +246,9 @@ def _last_of_each(events: Sequence[Event], kind: str) -> list[Event]:
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
+    """A running mean that forgets; the first values weigh less, so that it does not lag behind the early fall."""
     smooth: list[float] = []
-    for value in values:
-        smooth.append(value if not smooth else (1 - SMOOTHING) * smooth[-1] + SMOOTHING * value)
+    for count, value in enumerate(values):
+        share = max(SMOOTHING, 2 / (count + 2))
+        smooth.append(value if not smooth else (1 - share) * smooth[-1] + share * value)
     return smooth
