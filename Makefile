@@ -20,7 +20,7 @@ help:
 install: $(BASE)
 
 demo: $(BASE)
-	@$(BIN)/rhapsode run recipes/quickstart.yaml
+	@$(BIN)/rhapsode run recipes/quickstart.yaml --resume
 
 test: $(TEST)
 	@$(BIN)/python -m pytest -m "not slow"

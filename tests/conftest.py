@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor
 
 from rhapsode.core.manifest import writing
@@ -15,6 +16,9 @@ from rhapsode.corpus.tokens import KIND, Tokens
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.spec import LayerSpec, ModelSpec
 from rhapsode.text.tokenizer import Tokenizer, train_tokenizer
+
+settings.register_profile("rhapsode", deadline=None)  # a busy machine is not a defect
+settings.load_profile("rhapsode")
 
 SENTENCES = (
     "the rhapsode sings of the wine-dark sea",

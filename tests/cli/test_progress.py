@@ -58,8 +58,10 @@ def test_a_stage_ends_when_another_begins(scene):
 def test_steps_are_progress_and_a_resumed_run_keeps_an_honest_rate(scene):
     for second in range(13):
         step = 100 + 2 * second
-        scene.emit(second, "step", step=step, steps=200, loss=3.21456, tokens_per_second=12_345.6)
-    assert scene.lines() == ["train: 120 of 200 steps, 2.0 steps/s, 40.0 s left, loss 3.215, 12.3k tokens/s"]
+        scene.emit(second, "step", step=step, steps=200, loss=3.21456, tokens_per_second=12_345.6, utilisation=0.5)
+    assert scene.lines() == [
+        "train: 120 of 200 steps, 2.0 steps/s, 40.0 s left, loss 3.215, 12.3k tokens/s, 50% of the machine's peak"
+    ]
 
 
 def test_unknown_totals_give_no_time_left(scene):

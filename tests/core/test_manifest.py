@@ -157,3 +157,14 @@ with writing(pathlib.Path(sys.argv[1]), kind="corpus") as work:
 def test_the_manifest_is_plain_sorted_json(tmp_path: Path) -> None:
     text = (make(tmp_path / "x") / "manifest.json").read_text()
     assert text == json.dumps(json.loads(text), indent=1, sort_keys=True) + "\n"
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    with writing(tmp_path / "x", kind="corpus") as work:
+        (work.path / "a.txt").write_text("precious")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / "x").rename(tmp_path / f".x.{gone.pid}.old")
+    with pytest.raises(ZeroDivisionError), writing(tmp_path / "x", kind="corpus"):
+        raise ZeroDivisionError
+    assert (tmp_path / "x" / "a.txt").read_text() == "precious"

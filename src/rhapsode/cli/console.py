@@ -5,6 +5,7 @@ Text of the user (paths, keys, documents) is printed as it is: square brackets i
 
 import functools
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -37,6 +38,11 @@ def give(result: Mapping[str, Any], *, as_json: bool, show: Callable[[Console], 
         print_json(result)
     else:
         show(stdout())
+
+
+def program() -> str:
+    """How this program can be called again: by its name where the shell finds it, else as it was called now."""
+    return "rhapsode" if shutil.which("rhapsode") else sys.argv[0]
 
 
 def print_json(value: Mapping[str, Any]) -> None:

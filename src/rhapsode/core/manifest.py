@@ -142,11 +142,19 @@ def value_sha256(value: Any) -> str:
 
 
 def remove_orphans(parent: Path, *, name: str) -> None:
-    """Remove what killed processes left half-written or half-removed; `name` is a pattern of directory names."""
-    pattern = re.compile(rf"\.{name}\.(\d+)\.(?:partial|old)")
-    for left in parent.iterdir() if parent.is_dir() else ():
+    """Remove what killed processes left half-written or half-removed; `name` is a pattern of directory names.
+
+    One that was killed between moving the old directory aside and putting the new one in place loses nothing: the old
+    one goes back.
+    """
+    pattern = re.compile(rf"\.({name})\.(\d+)\.(partial|old)")
+    for left in sorted(parent.iterdir()) if parent.is_dir() else ():
         match = pattern.fullmatch(left.name)
-        if match and (int(match[1]) == os.getpid() or not _is_alive(int(match[1]))):
+        if match is None or (int(match[2]) != os.getpid() and _is_alive(int(match[2]))):
+            continue
+        if match[3] == "old" and is_complete(left) and not (parent / match[1]).exists():
+            left.rename(parent / match[1])
+        else:
             _remove(left)
 
 

@@ -29,13 +29,23 @@ OUTSIDE = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_
 
 
 class Family(NamedTuple):
-    """`architecture` is the class name that `config.json` announces; `qk_norm` is what sets Qwen3 apart from Llama."""
+    """What `model_type` stands for.
+
+    Attributes:
+        architecture: the class name that `config.json` announces.
+        qk_norm: whether queries and keys are normalised, which sets Qwen3 apart from Llama.
+        head_dim: of a `config.json` that gives none; None is the width shared among the heads.
+    """
 
     architecture: str
     qk_norm: bool
+    head_dim: int | None
 
 
-FAMILIES = {"llama": Family("LlamaForCausalLM", qk_norm=False), "qwen3": Family("Qwen3ForCausalLM", qk_norm=True)}
+FAMILIES = {
+    "llama": Family("LlamaForCausalLM", qk_norm=False, head_dim=None),
+    "qwen3": Family("Qwen3ForCausalLM", qk_norm=True, head_dim=128),
+}
 
 # keys of config.json that change the computation, with the only value that this decoder computes
 UNDERSTOOD: dict[str, tuple[Any, ...]] = {
@@ -87,7 +97,7 @@ def _spec(config: Config, family: Family, theta: float) -> ModelSpec:
         layers=(LayerSpec(config["intermediate_size"], theta),) * config["num_hidden_layers"],
         heads=heads,
         kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+        head_dim=config.get("head_dim") or family.head_dim or config["hidden_size"] // heads,
         norm_eps=config["rms_norm_eps"],
         qk_norm=family.qk_norm,
         tied=config.get("tie_word_embeddings", False),

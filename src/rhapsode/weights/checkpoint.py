@@ -102,7 +102,7 @@ def remove_old(run_dir: Path, *, keep: int, newest: int) -> None:
     """
     for path in [path for path in checkpoints(run_dir) if _step(path) <= newest][:-keep]:
         # out of the way first: half a checkpoint must never look like a whole one
-        shutil.rmtree(path.rename(run_dir / f".{path.name}.{os.getpid()}.old"))
+        shutil.rmtree(path.rename(run_dir / f".{path.name}.{os.getpid()}.partial"))
     remove_orphans(run_dir, name=r"step-\d+")
 
 

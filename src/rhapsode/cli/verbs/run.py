@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from rhapsode.cli import options
-from rhapsode.cli.console import give, stderr
+from rhapsode.cli.console import give, program, stderr
 
 
 def run(
@@ -33,8 +33,9 @@ def run(
     def show(console: Console) -> None:
         show_spoken(console, spoken)
         show_evaluation(console, evaluation)
-        console.print(f"\nlook at it    {report}\ntalk to it    rhapsode chat {walk.run_dir}", soft_wrap=True)
-        console.print(f"serve it      rhapsode serve {walk.run_dir}", soft_wrap=True)
+        console.print(f"\nlook at it    {report}", soft_wrap=True)
+        for what, verb in (("talk to it", "chat"), ("serve it", "serve")):
+            console.print(f"{what:<13} {program()} {verb} {walk.run_dir}", soft_wrap=True)
 
     result = {
         "plan": plan.hash,
