@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.weights.checkpoint import checkpoints
+from rhapsode.weights.checkpoint import STEP, checkpoints
 
 
 def find_model(path: Path) -> Path:
@@ -18,3 +18,9 @@ def find_model(path: Path) -> Path:
         return found[-1]
     what = "holds no model" if path.exists() else "does not exist"
     raise RhapsodeError(f"{path} {what}", "name a model directory (it has a config.json), or a run that has saved one")
+
+
+def model_name(directory: Path) -> str:
+    """What a model is called: by its run if it is a checkpoint of one, else by its directory."""
+    directory = directory.resolve()
+    return directory.parent.name if STEP.fullmatch(directory.name) else directory.name

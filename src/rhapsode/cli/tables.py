@@ -61,4 +61,6 @@ def _costs(plan: Plan, cost: Forecast) -> Iterator[tuple[str, str]]:
 
 
 def _tokens(sample: Sample) -> Text:
-    return Text("").join(Text(token.text, style="bold" if token.is_trained else "dim") for token in sample.tokens)
+    """Targets in bold; what is only read stands in ⟦ ⟧, so that it shows without colours too."""
+    shown = [Text(t.text, style="bold") if t.is_trained else Text(f"⟦{t.text}⟧", style="dim") for t in sample.tokens]
+    return Text("").join(shown)

@@ -20,7 +20,7 @@ def serve(
 
     RHAPSODE_API_KEY is the key that clients must send; an address that other machines can reach needs one.
     """
-    from rhapsode.cli.models import find_model
+    from rhapsode.cli.models import find_model, model_name
     from rhapsode.core.validate import validate
     from rhapsode.core.yaml import Document, Key, Place
     from rhapsode.serve.config import ServeConfig
@@ -34,4 +34,4 @@ def serve(
         give({"url": url}, as_json=json, show=lambda console: console.print(f"serving at {url}", soft_wrap=True))
 
     directory = find_model(model)
-    serve_model(directory, config=config, name=directory.name, on_start=started)
+    serve_model(directory, config=config, name=model_name(directory), on_start=started)
