@@ -3,7 +3,7 @@ import math
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rhapsode.core.errors import RecipeError
@@ -91,9 +91,10 @@ def test_all_duplicates_are_listed():
 
 
 @given(st.text(max_size=200))
+@example("#")
 def test_any_text_is_read_or_refused(text):
     with contextlib.suppress(RecipeError):
-        assert () in read_yaml(text, name="x").places or not text.strip()
+        assert () in read_yaml(text, name="x").places
 
 
 _values = st.recursive(

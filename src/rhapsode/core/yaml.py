@@ -61,8 +61,11 @@ def read_yaml(text: str, *, name: str) -> Document:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise RecipeError(f"{name}:{line}: character {error.character!r} is not allowed", "remove it") from None
+    if node is None:  # nothing, or comments alone
+        start = f"{name}:1"
+        return Document(None, {(): Place(start, start)})
     reader = _Reader(name)
-    value = reader.value(node, ()) if node is not None else None
+    value = reader.value(node, ())
     if reader.problems:
         raise RecipeError("\n".join(reader.problems))
     return Document(value, reader.places)

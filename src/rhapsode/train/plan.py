@@ -68,11 +68,6 @@ def settle(
     """
     asked = _asked_tokens(config, num_targets)
     rows, batch = _batch(config, spec.context, asked, num_rows=num_rows)
-    if rows > num_rows:
-        raise PlanRefused(
-            f"a step of {rows} rows is more than the {num_rows} rows of training data",
-            "add data, or make train.batch_tokens or model.context smaller",
-        )
     tokens_per_step = rows * num_targets / num_rows
     amount, unit = config.budget
     steps = int(amount) if unit == "steps" else max(1, round(asked / tokens_per_step))
@@ -118,6 +113,11 @@ def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int) ->
     """Rows a step. Small budgets want small batches: about 3 sqrt(tokens), at least 4096."""
     if config.batch_tokens is not None:
         rows = max(1, round(config.batch_tokens / context))
+        if rows > num_rows:
+            raise PlanRefused(
+                f"a step of {rows} rows is more than the {num_rows} rows of training data",
+                "add data, or make train.batch_tokens or model.context smaller",
+            )
         return rows, Decision("batch", f"{rows} x {context} tokens", "train.batch_tokens, in whole rows")
     power = 2 ** round(math.log2(max(4096.0, 3 * math.sqrt(asked))))
     rows = max(1, min(power // context, num_rows))
