@@ -98,8 +98,7 @@ def plan_run(
     known = read_plan(plan.name, layout=layout)
     if known is not None and known["hash"] != plan.hash:
         _tell_changes(plan, known, events=events, refuse=must_match)
-    with stage("forecast", events):
-        found = _forecast(plan, known, layout=layout)
+    found = _forecast(plan, known, layout=layout, events=events)
     shown = {
         "forecast": found.as_json(),
         "decisions": [decision._asdict() for decision in plan.decisions],
@@ -123,7 +122,7 @@ def _tell_changes(plan: Plan, known: Mapping[str, Any], *, events: Events, refus
     events.emit("changed", hashes=hashes, listed=listed)
 
 
-def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout) -> Forecast:
+def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout, events: Events) -> Forecast:
     """Two real steps, unless this very plan was forecast before; refused when the machine cannot carry the run.
 
     Raises:
@@ -138,7 +137,8 @@ def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout) ->
     if known is not None and known["hash"] == plan.hash:
         found = Forecast(**known["forecast"])
     else:
-        found = forecast(plan.train, plan.data, device=plan.device)
+        with stage("forecast", events):
+            found = forecast(plan.train, plan.data, device=plan.device)
     if found.disk_bytes > machine.disk_free:
         raise PlanRefused(
             f"checkpoints need {format_bytes(found.disk_bytes)} of disk, {format_bytes(machine.disk_free)} is free",
