@@ -102,9 +102,8 @@ def _quality(plan: Plan, evaluation: Evaluation, steps: Sequence[Event]) -> list
 
 
 def _interval(low: float | None, high: float | None, evaluation: Evaluation, *, percent: bool = False) -> str:
-    if low is None or high is None:
-        return _range(low, high)
-    return f"{evaluation.confidence:.0%}: {_range(low, high, percent=percent)}"
+    shown = _range(low, high, percent=percent)
+    return shown if low is None else f"{evaluation.confidence:.0%}: {shown}"
 
 
 def _range(low: float | None, high: float | None, *, percent: bool = False) -> str:

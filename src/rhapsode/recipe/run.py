@@ -110,7 +110,7 @@ def plan_run(
 
 
 def _tell_changes(plan: Plan, known: Mapping[str, Any], *, events: Events, refuse: bool) -> None:
-    lines = changes(known["settled"], json.loads(json.dumps(plan.settled)))
+    lines = changes(known["settled"], plan.settled)
     more = [f"and {len(lines) - SHOWN_CHANGES} more"] if len(lines) > SHOWN_CHANGES else []
     listed = "\n".join(f"  {line}" for line in [*lines[:SHOWN_CHANGES], *more])
     hashes = f"{known['hash'][:12]} then, {plan.hash[:12]} now"
