@@ -5,14 +5,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 BASE := $(VENV)/.base-installed
 TEST := $(VENV)/.test-installed
+PEERS := $(VENV)/.peers-installed
 
-.PHONY: help install demo test test-slow lint format bench lock clean
+.PHONY: help install demo test test-slow test-peers lint format bench lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       train, measure and show a small model on this machine"
 	@echo "make install    the base packages in $(VENV)"
 	@echo "make test       the tests, without the slow ones; make test-slow runs those"
+	@echo "make test-peers the tests against llama.cpp, which is compiled first (about ten minutes, once)"
 	@echo "make lint       ruff, mypy, import-linter; make format puts layout right"
 	@echo "make bench      side by side with other software"
 	@echo "make lock       renew requirements/*.lock from pyproject.toml"
@@ -23,10 +25,13 @@ demo: $(BASE)
 	@$(BIN)/rhapsode run recipes/quickstart.yaml --resume
 
 test: $(TEST)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow and not peers"
 
 test-slow: $(TEST)
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m "slow and not peers"
+
+test-peers: $(PEERS)
+	@$(BIN)/python -m pytest -m peers
 
 lint: $(TEST)
 	@$(BIN)/ruff check --quiet .
@@ -60,6 +65,11 @@ $(BASE): requirements/base.lock pyproject.toml | $(BIN)/python
 $(TEST): requirements/test.lock $(BASE)
 	@echo "Installing the test packages ..."
 	@$(PIP) install -r requirements/test.lock
+	@touch $@
+
+$(PEERS): requirements/peers.lock $(TEST)
+	@echo "Compiling llama.cpp (about ten minutes) ..."
+	@$(PIP) install -r requirements/peers.lock
 	@touch $@
 
 $(BIN)/python:

@@ -1,7 +1,8 @@
-"""Renew base.lock and test.lock: install what pyproject.toml asks for in an empty environment, note what came.
+"""Renew the locks: install what pyproject.toml asks for in an empty environment, note what came.
 
-test.lock holds only what the tests add to base.lock. Versions are plain ("2.13.0", not "2.13.0+cpu"), and no index is
-named, so the same files serve a laptop, a machine with a GPU and a private mirror.
+test.lock holds only what the tests add to base.lock, peers.lock what `make test-peers` adds to both. Versions are
+plain ("2.13.0", not "2.13.0+cpu"), and no index is named, so the same files serve a laptop, a machine with a GPU and a
+private mirror.
 """
 
 import subprocess
@@ -27,12 +28,17 @@ def main() -> None:
         base = installed(python)
         install(python, [line for extra in TEST_EXTRAS for line in project["optional-dependencies"][extra]])
         test = installed(python)
-    if changed := [pin for pin in base if pin not in test]:
-        sys.exit(f"the test packages change base packages: {', '.join(changed)}")
+        install(python, project["optional-dependencies"]["peers"])
+        peers = installed(python)
+    for before, after in ((base, test), (test, peers)):
+        if changed := [pin for pin in before if pin not in after]:
+            sys.exit(f"further packages change those that were there: {', '.join(changed)}")
     renew = "# Exactly. Written by requirements/lock.py; renew with `make lock`.\n"
     write("base.lock", f"# Every package that Rhapsode needs.\n{renew}", base)
     added = [pin for pin in test if pin not in base]
     write("test.lock", f"# Every package that tests and checks need besides.\n{renew}-r base.lock\n", added)
+    added = [pin for pin in peers if pin not in test]
+    write("peers.lock", f"# Every package that the tests against other readers need besides.\n{renew}-r test.lock\n", added)
 
 
 def install(python: Path, requirements: list[str]) -> None:

@@ -14,7 +14,9 @@ from torch import Tensor
 from rhapsode.core.manifest import writing
 from rhapsode.corpus.tokens import KIND, Tokens
 from rhapsode.model.decoder import Decoder
-from rhapsode.model.spec import LayerSpec, ModelSpec
+from rhapsode.model.families.registry import spec_from_config
+from rhapsode.model.size import Ids, own_config
+from rhapsode.model.spec import ModelSpec
 from rhapsode.text.tokenizer import Tokenizer, train_tokenizer
 
 # A busy machine is not a defect, and a change is judged by the same examples every time it is tested.
@@ -45,21 +47,20 @@ def make_spec(
     rope_theta: float = 10_000.0,
 ) -> ModelSpec:
     """A decoder small enough to look at; the ids are those of our own tokenizers."""
-    return ModelSpec(
-        family=family,
-        vocab_size=vocab_size,
-        width=width,
-        layers=(LayerSpec(ffn=ffn, rope_theta=rope_theta),) * depth,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        norm_eps=1e-6,
-        qk_norm=family == "qwen3",
-        tied=tied,
-        context=context,
-        bos=0,
-        eos=(1,),
-        pad=2,
+    return spec_from_config(
+        own_config(
+            family,
+            ids=Ids(vocab_size, bos=0, eos=1, pad=2),
+            width=width,
+            depth=depth,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            ffn=ffn,
+            context=context,
+            tied=tied,
+            theta=rope_theta,
+        )
     )
 
 

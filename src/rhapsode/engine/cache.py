@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from rhapsode.engine.pages import PageId
+from rhapsode.kernels.attention import Weighing, attend_masked
 from rhapsode.model.spec import ModelSpec
 
 
@@ -49,10 +49,11 @@ class Cache:
     def page_bytes(spec: ModelSpec, *, page_size: int, dtype: torch.dtype) -> int:
         return 2 * len(spec.layers) * page_size * spec.kv_heads * spec.head_dim * dtype.itemsize
 
-    def slots(self, span: Span) -> list[int]:
-        """Where the tokens of `span` lie, its new ones last, counted in slots from the start of the cache."""
+    def slots(self, span: Span, *, first: int = 0) -> list[int]:
+        """Where the tokens of `span` from number `first` on lie, counted in slots from the start of the cache."""
         size = self.page_size
-        return [page * size + slot for page in span.pages for slot in range(size)][: span.total]
+        places = (divmod(number, size) for number in range(first, span.total))
+        return [span.pages[page] * size + slot for page, slot in places]
 
     def write(self, layer: int, slots_N: Tensor, k_NKC: Tensor, v_NKC: Tensor) -> None:
         self.keys[layer].flatten(0, 1).index_copy_(0, slots_N, k_NKC)
@@ -74,7 +75,7 @@ class PlainAttend:
         device = cache.keys[0].device
         self._slots = [torch.tensor(cache.slots(span), device=device) for span in spans]
 
-    def __call__(self, layer: int, q_NHC: Tensor, k_NKC: Tensor, v_NKC: Tensor) -> Tensor:
+    def __call__(self, layer: int, q_NHC: Tensor, k_NKC: Tensor, v_NKC: Tensor, weighing: Weighing) -> Tensor:
         out_NHC = torch.empty_like(q_NHC)
         for span, slots_L in zip(self._spans, self._slots, strict=True):
             rows = slice(span.first, span.first + span.length)
@@ -82,36 +83,39 @@ class PlainAttend:
             group = q_NHC.shape[1] // k_NKC.shape[1]
             k_LHC = self._cache.keys[layer].flatten(0, 1)[slots_L].repeat_interleave(group, 1)
             v_LHC = self._cache.values[layer].flatten(0, 1)[slots_L].repeat_interleave(group, 1)
-            scores = torch.einsum("nhc,lhc->hnl", q_NHC[rows], k_LHC) * q_NHC.shape[-1] ** -0.5
-            future = torch.ones(span.length, span.total, dtype=torch.bool, device=q_NHC.device)
-            scores = scores.masked_fill(future.triu(span.total - span.length + 1), float("-inf"))
+            scores = torch.einsum("nhc,lhc->hnl", q_NHC[rows], k_LHC) * weighing.scale
+            if weighing.softcap is not None:
+                scores = torch.tanh(scores / weighing.softcap) * weighing.softcap
+            own_N = torch.arange(span.total - span.length, span.total, device=q_NHC.device)
+            back_NL = own_N[:, None] - torch.arange(span.total, device=q_NHC.device)
+            unseen_NL = (back_NL < 0) | (back_NL >= (weighing.window or span.total))
+            scores = scores.masked_fill(unseen_NL, float("-inf"))
             out_NHC[rows] = torch.einsum("hnl,lhc->nhc", scores.softmax(-1), v_LHC)
         return out_NHC
 
 
 class _Writers(NamedTuple):
-    """Requests with one new token each.
+    """Requests with one new token each, as seen through one window.
 
     Attributes:
         rows: [R] their rows in the batch.
-        table: their page lists one after another, filled up to the same number of pages.
-        mask: [R,1,1,L] which tokens are theirs; None when all have the same number.
+        table: their page lists one after another, all of the same number of pages.
+        mask: [R,1,1,L] which tokens of those pages they see; None when it is all.
     """
 
     rows: Tensor
     table: Tensor
     num_requests: int
-    longest: int
     mask: Tensor | None
 
 
 class _Reader(NamedTuple):
-    """A request with several new tokens.
+    """A request with several new tokens, as seen through one window.
 
     Attributes:
         rows: its rows in the batch.
-        slots: [L] where all its tokens lie.
-        mask: [N,L] which of them each new token may see; None when all its tokens are new.
+        slots: [L] where the tokens lie that it may see.
+        mask: [N,L] which of them each new token may see; None when all are new and none is out of the window.
     """
 
     rows: slice
@@ -119,76 +123,95 @@ class _Reader(NamedTuple):
     mask: Tensor | None
 
 
+class _View(NamedTuple):
+    """What all requests of a step see through one window."""
+
+    writers: list[_Writers]
+    readers: list[_Reader]
+
+
 class PagedAttend:
-    """The fast twin of `PlainAttend`. One instance a step, shared by all layers."""
+    """The fast twin of `PlainAttend`. One instance a step, shared by all layers.
+
+    A window is a different view of the same pages, made when the first layer with it asks: of a long request only the
+    pages that its window touches are read.
+    """
 
     def __init__(self, cache: Cache, spans: Sequence[Span]) -> None:
         self._cache = cache
         self._device = cache.keys[0].device
-        new: list[int] = []
-        groups = defaultdict[int, list[Span]](list)
-        self._readers: list[_Reader] = []
-        for span in spans:
-            if span.length == 1:
-                page, slot = divmod(span.total - 1, cache.page_size)
-                new.append(span.pages[page] * cache.page_size + slot)
-                groups[span.total.bit_length()].append(span)
-            else:
-                slots = cache.slots(span)
-                new += slots[-span.length :]
-                self._readers.append(self._reader(span, slots))
+        self._writing = [span for span in spans if span.length == 1]
+        self._reading = [span for span in spans if span.length > 1]
+        new = [slot for span in spans for slot in cache.slots(span, first=span.total - span.length)]
         self._new_N = self._tensor(new)
-        self._writers = [self._writer_group(group) for group in groups.values()]
+        self._views: dict[int | None, _View] = {}
 
-    def __call__(self, layer: int, q_NHC: Tensor, k_NKC: Tensor, v_NKC: Tensor) -> Tensor:
+    def __call__(self, layer: int, q_NHC: Tensor, k_NKC: Tensor, v_NKC: Tensor, weighing: Weighing) -> Tensor:
         self._cache.write(layer, self._new_N, k_NKC, v_NKC)
         keys, values = self._cache.keys[layer], self._cache.values[layer]
         out_NHC = torch.empty_like(q_NHC)
-        for writers in self._writers:
-            out_NHC[writers.rows] = _write(writers, q_NHC[writers.rows], keys, values)
-        for reader in self._readers:
-            out_NHC[reader.rows] = _read(reader, q_NHC[reader.rows], keys, values)
+        view = self._through(weighing.window)
+        for writers in view.writers:
+            out_NHC[writers.rows] = _write(writers, q_NHC[writers.rows], keys, values, weighing)
+        for reader in view.readers:
+            out_NHC[reader.rows] = _read(reader, q_NHC[reader.rows], keys, values, weighing)
         return out_NHC
 
-    def _writer_group(self, spans: Sequence[Span]) -> _Writers:
-        """Short page lists are filled up with the request's own first page, never with another's."""
-        longest = max(span.total for span in spans)
-        num_pages = -(-longest // self._cache.page_size)
-        table = [page for span in spans for page in _filled(span, self._cache.page_size, num_pages)]
-        totals_R = self._tensor([span.total for span in spans])
-        even = all(span.total == longest for span in spans)
-        mask_RL = None if even else torch.arange(longest, device=self._device) < totals_R[:, None]
-        mask_R11L = None if mask_RL is None else mask_RL[:, None, None]
-        return _Writers(self._tensor([s.first for s in spans]), self._tensor(table), len(spans), longest, mask_R11L)
+    def _through(self, window: int | None) -> _View:
+        if window not in self._views:
+            groups = defaultdict[int, list[Span]](list)
+            for span in self._writing:
+                groups[min(span.total, window or span.total).bit_length()].append(span)
+            writers = [self._writers(group, window) for group in groups.values()]
+            self._views[window] = _View(writers, [self._reader(span, window) for span in self._reading])
+        return self._views[window]
 
-    def _reader(self, span: Span, slots: list[int]) -> _Reader:
+    def _writers(self, spans: Sequence[Span], window: int | None) -> _Writers:
+        """Short page lists are filled up with the request's own first page, never with another's."""
+        size = self._cache.page_size
+        first_pages = [_first_seen(span, window) // size for span in spans]
+        lists = [span.pages[first : -(-span.total // size)] for span, first in zip(spans, first_pages, strict=True)]
+        num_pages = max(map(len, lists))
+        table = [page for pages in lists for page in (*pages, *[pages[0]] * (num_pages - len(pages)))]
+        starts_R, stops_R = (
+            self._tensor([number - first * size for number, first in zip(numbers, first_pages, strict=True)])
+            for numbers in ([_first_seen(span, window) for span in spans], [span.total for span in spans])
+        )
+        place_L = torch.arange(num_pages * size, device=self._device)
+        mask_RL = (place_L >= starts_R[:, None]) & (place_L < stops_R[:, None])
+        mask = None if bool(mask_RL.all()) else mask_RL[:, None, None]
+        return _Writers(self._tensor([span.first for span in spans]), self._tensor(table), len(spans), mask)
+
+    def _reader(self, span: Span, window: int | None) -> _Reader:
         rows = slice(span.first, span.first + span.length)
-        if span.length == span.total:
-            return _Reader(rows, self._tensor(slots), None)
-        mask_NL = torch.ones(span.length, span.total, dtype=torch.bool, device=self._device)
-        return _Reader(rows, self._tensor(slots), mask_NL.tril_(span.total - span.length))
+        old = span.total - span.length
+        first = max(0, old + 1 - (window or span.total))
+        slots_L = self._tensor(self._cache.slots(span, first=first))
+        if first == old and span.length <= (window or span.length):
+            return _Reader(rows, slots_L, None)
+        mask_NL = torch.ones(span.length, len(slots_L), dtype=torch.bool, device=self._device).tril_(old - first)
+        if window is not None:
+            mask_NL.triu_(old - first + 1 - window)
+        return _Reader(rows, slots_L, mask_NL)
 
     def _tensor(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=self._device)
 
 
-def _filled(span: Span, page_size: int, num_pages: int) -> list[PageId]:
-    own = list(span.pages[: -(-span.total // page_size)])
-    return own + [span.pages[0]] * (num_pages - len(own))
+def _first_seen(span: Span, window: int | None) -> int:
+    """The first token that the last one of `span` sees."""
+    return max(0, span.total - (window or span.total))
 
 
-def _write(writers: _Writers, q_RHC: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _write(writers: _Writers, q_RHC: Tensor, keys: Tensor, values: Tensor, weighing: Weighing) -> Tensor:
     """The query heads of one key head stand in for positions, so keys are not repeated."""
     R, K, C = writers.num_requests, keys.shape[2], keys.shape[3]
     q_RKGC = q_RHC.view(R, K, -1, C)
-    k_RKLC, v_RKLC = (
-        x.index_select(0, writers.table).view(R, -1, K, C)[:, : writers.longest].transpose(1, 2) for x in (keys, values)
-    )
-    out_RKGC = scaled_dot_product_attention(q_RKGC, k_RKLC, v_RKLC, attn_mask=writers.mask)
-    return out_RKGC.reshape(R, -1, C)
+    k_RKLC, v_RKLC = (x.index_select(0, writers.table).view(R, -1, K, C).transpose(1, 2) for x in (keys, values))
+    return attend_masked(q_RKGC, k_RKLC, v_RKLC, weighing, mask=writers.mask).reshape(R, -1, C)
 
 
-def _read(reader: _Reader, q_NHC: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _read(reader: _Reader, q_NHC: Tensor, keys: Tensor, values: Tensor, weighing: Weighing) -> Tensor:
     """Key heads stand in for a batch, and their query heads share the keys without a copy."""
     N, H, C = q_NHC.shape
     K = keys.shape[2]
@@ -196,6 +219,5 @@ def _read(reader: _Reader, q_NHC: Tensor, keys: Tensor, values: Tensor) -> Tenso
     k_KGLC, v_KGLC = (
         x.flatten(0, 1)[reader.slots].transpose(0, 1)[:, None].expand(-1, H // K, -1, -1) for x in (keys, values)
     )
-    mask_NL = reader.mask
-    out_KGNC = scaled_dot_product_attention(q_KGNC, k_KGLC, v_KGLC, attn_mask=mask_NL, is_causal=mask_NL is None)
+    out_KGNC = attend_masked(q_KGNC, k_KGLC, v_KGLC, weighing, mask=reader.mask, is_causal=reader.mask is None)
     return out_KGNC.permute(2, 0, 1, 3).reshape(N, H, C)

@@ -57,10 +57,16 @@ class Engine:
         model: any decoder; its device and dtype are the engine's.
         config: how much room there is.
         stop_ids: tokens that end every answer; the model's own `eos` if not given.
+        num_ids: how many ids the tokenizer knows; rows of the vocabulary beyond them are padding, and never said.
     """
 
     def __init__(
-        self, model: Decoder, *, config: EngineConfig | None = None, stop_ids: frozenset[int] | None = None
+        self,
+        model: Decoder,
+        *,
+        config: EngineConfig | None = None,
+        stop_ids: frozenset[int] | None = None,
+        num_ids: int | None = None,
     ) -> None:
         config = config or EngineConfig()
         self.model = model.eval()
@@ -70,6 +76,7 @@ class Engine:
         self.context = min(context, num_pages * config.page_size)
         self.pages = Pages(num_pages, page_size=config.page_size)
         self._device = weight.device
+        self._num_ids = model.spec.vocab_size if num_ids is None else num_ids
         self._stop_ids = frozenset(model.spec.eos) if stop_ids is None else stop_ids
         self._cache = Cache(
             model.spec, num_pages=num_pages, page_size=config.page_size, dtype=weight.dtype, device=self._device
@@ -96,7 +103,7 @@ class Engine:
         Raises:
             RhapsodeError: empty, too long (with the counts), or token ids that the model does not have.
         """
-        vocab_size = self.model.spec.vocab_size
+        vocab_size = self._num_ids
         if not prompt:
             raise RhapsodeError("the prompt has no tokens", "give at least one token")
         for token in prompt:
@@ -118,7 +125,9 @@ class Engine:
         sampling = sampling or Sampling()
         self.check(prompt, sampling)
         number = RequestId(next(self._numbers))
-        scores = None if sampling.prompt_logprobs is None else PromptScores(prompt, top=sampling.prompt_logprobs)
+        scores = None
+        if sampling.prompt_logprobs is not None:
+            scores = PromptScores(prompt, top=sampling.prompt_logprobs, num_ids=self._num_ids)
         root = chain(self._secret, list(salt))
         request = Request(number, list(prompt), root, use_cache=scores is None)
         room = self.context if sampling.max_tokens is None else len(prompt) + sampling.max_tokens
@@ -223,6 +232,7 @@ class Engine:
             return
         scores_RV = self.model.logits(torch.stack([computed.hidden[-1] for computed in ready]))
         finite_R = torch.isfinite(scores_RV).all(-1).tolist()
+        scores_RV = scores_RV[:, : self._num_ids]
         best_R = scores_RV.argmax(-1).tolist()
         for computed, scores_V, is_finite, best in zip(ready, scores_RV, finite_R, best_R, strict=True):
             if not is_finite:

@@ -35,4 +35,4 @@ def load_engine(
             "put the tokenizer beside the model that it was trained with",
         )
     stops = frozenset(stop_tokens(directory)) | {tokenizer.end_of_turn}
-    return Loaded(Engine(model, config=config, stop_ids=stops), tokenizer)
+    return Loaded(Engine(model, config=config, stop_ids=stops, num_ids=tokenizer.vocab_size), tokenizer)

@@ -21,11 +21,11 @@ def score(scores_V: Tensor, token: int, *, top: int) -> Scored:
 
 
 class PromptScores:
-    """Collects the log-probabilities of a prompt's tokens, chunk by chunk; a chunk may come twice."""
+    """Collects the log-probabilities of a prompt's tokens among `num_ids`, chunk by chunk; a chunk may come twice."""
 
-    def __init__(self, prompt: Sequence[int], *, top: int) -> None:
+    def __init__(self, prompt: Sequence[int], *, top: int, num_ids: int) -> None:
         self._prompt = list(prompt)
-        self._top = top
+        self._top, self._num_ids = top, num_ids
         self._scored = [Scored(token) for token in prompt]
 
     @property
@@ -38,7 +38,7 @@ class PromptScores:
         for first in range(0, useful, ROWS):
             last = min(first + ROWS, useful)
             places = slice(start + first + 1, start + last + 1)
-            scores_nV = model.logits(hidden_nD[first:last])
+            scores_nV = model.logits(hidden_nD[first:last])[:, : self._num_ids]
             self._scored[places] = _score_rows(scores_nV, self._prompt[places], top=self._top)
 
 

@@ -1,14 +1,15 @@
 """Attention over whole rows of packed documents, for training and for measuring.
 
 On a CPU torch's fused attention reaches a tenth of the speed of a bfloat16 matrix product, so the fast path is two
-batched matrix products and a softmax, in blocks of queries: a block looks only at the keys up to its own end, which
-leaves out most of the half that causality masks anyway. Attention never crosses from one document to the next.
+batched matrix products and a softmax, in blocks of queries: a block looks only at the keys between the beginning of its
+first query's window and its own end, which leaves out most of what is masked anyway. Attention never crosses from one
+document to the next.
 
 Shapes: B rows, T positions, H query heads, K key/value heads, C head size. q [B,T,H,C]; k, v [B,T,K,C]; documents
 [B,T].
 """
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,86 +18,146 @@ from torch import Tensor
 QUERY_BLOCK = 128
 
 
+class Weighing(NamedTuple):
+    """How a query weighs the keys it sees.
+
+    Attributes:
+        scale: what products are multiplied with.
+        window: it sees its own key and the `window` - 1 before it; None is all.
+        softcap: products x become c tanh(x / c) (Gemma 2); None leaves them.
+    """
+
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+
+
 class Attend(Protocol):
     """How queries reach keys and values: over whole rows in training, over cached pages in the engine."""
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [..., H, C]; k, v [..., K, C], normed and rotated already -> [..., H, C]. Scales by C**-0.5."""
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, weighing: Weighing) -> Tensor:
+        """q [..., H, C]; k, v [..., K, C], normed and rotated already -> [..., H, C]."""
         ...
 
 
-def document_mask(documents: Tensor) -> Tensor:
+def document_mask(documents: Tensor, *, window: int | None = None) -> Tensor:
     """[B,T] document numbers -> [B,1,T,T]: True where a query (row) may see a key (column)."""
-    same = documents[:, :, None] == documents[:, None, :]
-    return same.tril_()[:, None]
+    seen = (documents[:, :, None] == documents[:, None, :]).tril_()
+    if window is not None:
+        seen = seen.triu_(1 - window)
+    return seen[:, None]
 
 
-def attend_plain(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor) -> Tensor:
+def attend_masked(
+    q: Tensor, k: Tensor, v: Tensor, weighing: Weighing, *, mask: Tensor | None, is_causal: bool = False
+) -> Tensor:
+    """One attention with the heads before the positions: q [...,H,N,C], k, v [...,K,L,C] -> [...,H,N,C].
+
+    `mask` is True where a query may look, broadcast over the heads; None is everywhere, or where `is_causal` up to
+    itself. The window is for whoever makes the mask.
+    """
+    is_grouped = q.shape[-3] != k.shape[-3]
+    if weighing.softcap is None:
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=is_causal, scale=weighing.scale, enable_gqa=is_grouped
+        )
+    if is_causal:
+        mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril_()
+    if is_grouped:
+        k, v = (x.repeat_interleave(q.shape[-3] // k.shape[-3], -3) for x in (k, v))
+    scores = q @ k.transpose(-1, -2) * (weighing.scale / weighing.softcap)
+    scores = scores.tanh() * weighing.softcap
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
+def attend_plain(q: Tensor, k: Tensor, v: Tensor, weighing: Weighing, *, mask: Tensor) -> Tensor:
     """The specification: torch's own attention under an explicit mask."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
-    return out.transpose(1, 2)
+    return attend_masked(q, k, v, weighing, mask=mask).transpose(1, 2)
 
 
 class _BlockedAttention(torch.autograd.Function):
-    """q [B,K,G,T,C] with G queries a key head; k, v [B,K,T,C]; bias [B,T,T] is 0 or -inf."""
+    """q [B,K,G,T,C] with G queries a key head; k, v [B,K,T,C]; bias [B,T,T] is 0 or -inf; `window` as in `Weighing`."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window: int | None) -> Tensor:
         B, K, G, T, C = q.shape
         k, v = k.reshape(B * K, T, C), v.reshape(B * K, T, C)
         out = torch.empty_like(q)
         weights = []
         for start in range(0, T, QUERY_BLOCK):
-            end = min(start + QUERY_BLOCK, T)
+            end, first = min(start + QUERY_BLOCK, T), _first_key(start, window)
             q_block = q[:, :, :, start:end].reshape(B * K, G * (end - start), C)
-            scores = torch.bmm(q_block, k[:, :end].transpose(1, 2)).view(B, K * G, end - start, end)
-            scores = torch.softmax(scores.add_(bias[:, None, start:end, :end]), -1)
-            block = torch.bmm(scores.view(B * K, G * (end - start), end), v[:, :end])
+            scores = torch.bmm(q_block, k[:, first:end].transpose(1, 2)).view(B, K * G, end - start, end - first)
+            scores = torch.softmax(scores.add_(bias[:, None, start:end, first:end]), -1)
+            block = torch.bmm(scores.view(B * K, G * (end - start), end - first), v[:, first:end])
             out[:, :, :, start:end] = block.view(B, K, G, end - start, C)
             weights.append(scores)
         ctx.save_for_backward(q, k, v, *weights)
+        ctx.window = window
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, *weights = ctx.saved_tensors
         (grad,) = grads
         B, K, G, T, C = q.shape
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for start, scores in zip(range(0, T, QUERY_BLOCK), weights, strict=True):
-            end = min(start + QUERY_BLOCK, T)
+            end, first = min(start + QUERY_BLOCK, T), _first_key(start, ctx.window)
             rows = (B * K, G * (end - start))
-            scores = scores.view(*rows, end)
+            scores = scores.view(*rows, end - first)
             grad_block = grad[:, :, :, start:end].reshape(*rows, C)
             q_block = q[:, :, :, start:end].reshape(*rows, C)
-            grad_v[:, :end] += torch.bmm(scores.transpose(1, 2), grad_block)
-            grad_scores = torch.bmm(grad_block, v[:, :end].transpose(1, 2))
+            grad_v[:, first:end] += torch.bmm(scores.transpose(1, 2), grad_block)
+            grad_scores = torch.bmm(grad_block, v[:, first:end].transpose(1, 2))
             grad_scores = torch._softmax_backward_data(grad_scores, scores, -1, scores.dtype)
-            grad_q[:, :, :, start:end] = torch.bmm(grad_scores, k[:, :end]).view(B, K, G, end - start, C)
-            grad_k[:, :end] += torch.bmm(grad_scores.transpose(1, 2), q_block)
-        return grad_q, grad_k.view(B, K, T, C), grad_v.view(B, K, T, C), None
+            grad_q[:, :, :, start:end] = torch.bmm(grad_scores, k[:, first:end]).view(B, K, G, end - start, C)
+            grad_k[:, first:end] += torch.bmm(grad_scores.transpose(1, 2), q_block)
+        return grad_q, grad_k.view(B, K, T, C), grad_v.view(B, K, T, C), None, None
 
 
-def attend_blocked(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor) -> Tensor:
-    """As `attend_plain`; `bias` [B,T,T] is 0 where a query may look and -inf elsewhere."""
+def _first_key(query: int, window: int | None) -> int:
+    return 0 if window is None else max(0, query - window + 1)
+
+
+def attend_blocked(q: Tensor, k: Tensor, v: Tensor, weighing: Weighing, *, bias: Tensor) -> Tensor:
+    """As `attend_plain` without a soft cap; `bias` [B,T,T] is 0 where a query may look and -inf elsewhere."""
     B, T, H, C = q.shape
     K = k.shape[2]
-    q = (q * C**-0.5).view(B, T, K, H // K, C).permute(0, 2, 3, 1, 4).contiguous()
+    q = (q * weighing.scale).view(B, T, K, H // K, C).permute(0, 2, 3, 1, 4).contiguous()
     k, v = (x.transpose(1, 2).contiguous() for x in (k, v))
-    out: Tensor = _BlockedAttention.apply(q, k, v, bias)  # type: ignore[no-untyped-call]
+    out: Tensor = _BlockedAttention.apply(q, k, v, bias, weighing.window)  # type: ignore[no-untyped-call]
     return out.permute(0, 3, 1, 2, 4).reshape(B, T, H, C)
+
+
+class _Seen(NamedTuple):
+    """Which keys a query may see: as True [B,1,T,T], and as 0 or -inf [B,T,T]."""
+
+    mask: Tensor
+    bias: Tensor
 
 
 class DenseAttend:
     """Attention within the documents of a batch of packed rows; one instance a batch, shared by all layers."""
 
     def __init__(self, documents: Tensor, *, dtype: torch.dtype) -> None:
-        self._mask = document_mask(documents)
-        self._bias = torch.zeros(self._mask.shape, dtype=dtype, device=documents.device)
-        self._bias.masked_fill_(~self._mask, float("-inf"))
+        self._documents, self._dtype = documents, dtype
+        self._seen: dict[int | None, _Seen] = {}
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # noqa: ARG002 - all layers are alike
-        if q.device.type == "cpu":
-            return attend_blocked(q, k, v, bias=self._bias[:, 0])
-        return attend_plain(q, k, v, mask=self._mask)
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, weighing: Weighing) -> Tensor:  # noqa: ARG002 - whole rows need no cache of a layer's own
+        seen = self._within(weighing.window)
+        if q.device.type == "cpu" and weighing.softcap is None:
+            return attend_blocked(q, k, v, weighing, bias=seen.bias)
+        return attend_plain(q, k, v, weighing, mask=seen.mask)
+
+    def _within(self, window: int | None) -> _Seen:
+        if window is not None and window >= self._documents.shape[1]:
+            window = None
+        if window not in self._seen:
+            mask = document_mask(self._documents, window=window)
+            bias = torch.zeros(mask[:, 0].shape, dtype=self._dtype, device=mask.device)
+            self._seen[window] = _Seen(mask, bias.masked_fill_(~mask[:, 0], float("-inf")))
+        return self._seen[window]

@@ -24,16 +24,18 @@ class LossSum(NamedTuple):
     tokens: int
 
 
-def cross_entropy_plain(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy_plain(hidden: Tensor, weight: Tensor, targets: Tensor, *, softcap: float | None = None) -> Tensor:
     """The specification."""
     logits = F.linear(hidden, weight)
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
     wide = torch.promote_types(logits.dtype, torch.float32)
     return F.cross_entropy(logits.to(wide), targets, ignore_index=IGNORE, reduction="sum")
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float | None) -> Tensor:
         wide = torch.promote_types(hidden.dtype, torch.float32)
         total = hidden.new_zeros((), dtype=wide)
         grad_hidden = torch.empty_like(hidden)
@@ -41,6 +43,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, hidden.shape[0], CHUNK):
             rows, target = hidden[start : start + CHUNK], targets[start : start + CHUNK, None]
             logits = F.linear(rows, weight)
+            capped = None
+            if softcap is not None:
+                capped = logits.div_(softcap).tanh_()
+                logits = capped * softcap
             top = logits.amax(-1, keepdim=True)
             picked = logits.gather(1, target).to(wide)
             probability = logits.sub_(top).exp_()
@@ -48,33 +54,37 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             total += (mass.log() + top.to(wide) - picked).sum()
             probability.mul_(mass.reciprocal().to(probability.dtype))
             probability.scatter_add_(1, target, probability.new_full(target.shape, -1))
+            if capped is not None:  # d cap tanh(x / cap) = 1 - tanh^2
+                probability.addcmul_(probability, capped.square_(), value=-1)
             grad_hidden[start : start + CHUNK] = probability @ weight
             grad_weight += probability.t() @ rows
         ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = grads[0]
-        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale.to(grad_weight.dtype), None
+        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale.to(grad_weight.dtype), None, None
 
 
-def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> LossSum:
+def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, softcap: float | None = None) -> LossSum:
     """The summed loss over all targets that are not IGNORE, and their number.
 
     Args:
         hidden: [..., D], after the final norm.
         weight: [V, D], the vocabulary projection.
         targets: [...], int64.
+        softcap: scores x become c tanh(x / c) first (Gemma 2).
     """
     hidden, targets = hidden.flatten(0, -2), targets.flatten()
     kept = (targets != IGNORE).nonzero().squeeze(1)
     if len(kept) < len(targets):
         hidden, targets = hidden.index_select(0, kept), targets.index_select(0, kept)
     if torch.is_grad_enabled():
-        total: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+        total: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, targets, softcap)  # type: ignore[no-untyped-call]
     else:
         chunks = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
-        total = torch.stack([cross_entropy_plain(rows, weight, target) for rows, target in chunks]).sum()
+        losses = [cross_entropy_plain(rows, weight, target, softcap=softcap) for rows, target in chunks]
+        total = torch.stack(losses).sum()
     return LossSum(total, len(kept))

@@ -16,12 +16,17 @@ class Rotation(NamedTuple):
     sin: Tensor
 
 
-def rotation(positions: Tensor, *, head_dim: int, theta: float, dtype: torch.dtype) -> Rotation:
-    """Angles positions * theta^(-2i/C), computed in float32 (float64 for float64) and rounded once."""
-    wide = torch.promote_types(dtype, torch.float32)
-    exponent = torch.arange(0, head_dim, 2, dtype=wide, device=positions.device) / head_dim
-    angle = positions.to(wide)[..., None, None] * theta**-exponent
-    cos, sin = angle.cos(), angle.sin()
+def rotation(positions: Tensor, frequencies: Tensor, *, scale: float = 1.0, dtype: torch.dtype) -> Rotation:
+    """Angles positions * frequencies, computed in the type of the frequencies and rounded once.
+
+    Args:
+        positions: [...], in tokens.
+        frequencies: [C/2], in radians a token; float32 or better.
+        scale: what cosine and sine are multiplied with.
+        dtype: of the result.
+    """
+    angle = positions.to(frequencies.dtype)[..., None, None] * frequencies
+    cos, sin = angle.cos() * scale, angle.sin() * scale
     return Rotation(torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype))
 
 
@@ -54,7 +59,10 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, turn: Rotation) -> Tensor:
-    """x [..., heads, C] turned by its position."""
+    """x [..., heads, C] turned by its position; of a table narrower than C, the first dimensions alone."""
+    dims = turn.cos.shape[-1]
+    if dims < x.shape[-1]:
+        return torch.cat((rotate(x[..., :dims], turn), x[..., dims:]), -1)
     if torch.is_grad_enabled():
         out: Tensor = _Rotate.apply(x, turn.cos, turn.sin)  # type: ignore[no-untyped-call]
         return out

@@ -1,8 +1,9 @@
 """The one decoder.
 
-Pre-norm blocks of attention and a gated feed-forward over a residual stream (Vaswani et al. 2017; Llama, Qwen3). How
-queries reach keys is handed in as an `Attend`: the decoder knows neither batches of packed documents nor caches. Any
-leading shape works: [B,T] rows in training, [N] tokens of many requests in the engine.
+Blocks of attention and feed-forward over a residual stream (Vaswani et al. 2017). What distinguishes families are the
+fields of a `ModelSpec`; choices are made when modules are made. How queries reach keys is handed in as an `Attend`:
+the decoder knows neither batches of packed documents nor caches. Any leading shape works: [B,T] rows in training, [N]
+tokens of many requests in the engine.
 
 Shapes: N any leading shape, D width, H query heads, K key/value heads, C head size, F inner width, V vocabulary.
 """
@@ -11,56 +12,51 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rhapsode.kernels.attention import Attend
-from rhapsode.kernels.norm import rms_norm
+from rhapsode.kernels.attention import Attend, Weighing
 from rhapsode.kernels.rope import Rotation, rotate, rotation
-from rhapsode.kernels.swiglu import swiglu
+from rhapsode.model.feed_forward import FeedForward, make_feed_forward
+from rhapsode.model.norms import RMSNorm, make_norm
+from rhapsode.model.rope import Rope
 from rhapsode.model.spec import LayerSpec, ModelSpec
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square normalisation over the last dimension."""
-
-    def __init__(self, size: int, *, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):
     """Grouped-query attention; one product makes queries, keys and values."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, layer: LayerSpec) -> None:
         super().__init__()
         self.heads = (spec.heads, spec.kv_heads, spec.kv_heads)
         self.head_dim = spec.head_dim
-        self.qkv = nn.Linear(spec.width, sum(self.heads) * spec.head_dim, bias=False)
-        self.out = nn.Linear(spec.heads * spec.head_dim, spec.width, bias=False)
-        self.q_norm = RMSNorm(spec.head_dim, eps=spec.norm_eps) if spec.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(spec.head_dim, eps=spec.norm_eps) if spec.qk_norm else nn.Identity()
+        self.weighing = Weighing(spec.attention_scale, layer.window, spec.attention_softcap)
+        self.qkv = nn.Linear(spec.width, sum(self.heads) * spec.head_dim, bias=spec.qkv_bias)
+        self.out = nn.Linear(spec.heads * spec.head_dim, spec.width, bias=spec.out_bias)
+        self.q_norm = _head_norm(spec, spec.heads)
+        self.k_norm = _head_norm(spec, spec.kv_heads)
 
-    def forward(self, x_ND: Tensor, turn: Rotation, *, layer: int, attend: Attend) -> Tensor:
+    def forward(self, x_ND: Tensor, turn: Rotation | None, *, layer: int, attend: Attend) -> Tensor:
         heads_NAC = self.qkv(x_ND).unflatten(-1, (-1, self.head_dim))
         q_NHC, k_NKC, v_NKC = heads_NAC.split(self.heads, -2)
-        q_NHC, k_NKC = rotate(self.q_norm(q_NHC), turn), rotate(self.k_norm(k_NKC), turn)
-        out: Tensor = self.out(attend(layer, q_NHC, k_NKC, v_NKC).flatten(-2))
+        q_NHC, k_NKC = self.q_norm(q_NHC), self.k_norm(k_NKC)
+        if turn is not None:
+            q_NHC, k_NKC = rotate(q_NHC, turn), rotate(k_NKC, turn)
+        out: Tensor = self.out(attend(layer, q_NHC, k_NKC, v_NKC, self.weighing).flatten(-2))
         return out
 
 
-class FeedForward(nn.Module):
-    """silu(gate) * up, then down."""
+class AllHeads(RMSNorm):
+    """A norm over all heads together: [..., H, C] as [..., H C]."""
 
-    def __init__(self, spec: ModelSpec, layer: LayerSpec) -> None:
-        super().__init__()
-        self.gate_up = nn.Linear(spec.width, 2 * layer.ffn, bias=False)
-        self.down = nn.Linear(layer.ffn, spec.width, bias=False)
-
-    def forward(self, x_ND: Tensor) -> Tensor:
-        out: Tensor = self.down(swiglu(self.gate_up(x_ND)))
+    def forward(self, x_NHC: Tensor) -> Tensor:
+        out: Tensor = super().forward(x_NHC.flatten(-2)).unflatten(-1, x_NHC.shape[-2:])
         return out
+
+
+def _head_norm(spec: ModelSpec, heads: int) -> nn.Module:
+    if spec.qk_norm is None:
+        return nn.Identity()
+    if spec.qk_norm == "all":
+        return AllHeads(heads * spec.head_dim, eps=spec.norm_eps)
+    return make_norm(spec, spec.head_dim)
 
 
 class Block(nn.Module):
@@ -68,16 +64,30 @@ class Block(nn.Module):
 
     def __init__(self, spec: ModelSpec, index: int) -> None:
         super().__init__()
+        layer = spec.layers[index]
         self.index = index
-        self.attention_norm = RMSNorm(spec.width, eps=spec.norm_eps)
-        self.attention = Attention(spec)
-        self.ffn_norm = RMSNorm(spec.width, eps=spec.norm_eps)
-        self.ffn = FeedForward(spec, spec.layers[index])
+        self.residual_scale = spec.residual_scale
+        self.attention = Attention(spec, layer)
+        self.ffn: FeedForward = make_feed_forward(spec, layer)
+        self.attention_norm, self.ffn_norm = (
+            make_norm(spec, spec.width) if spec.pre_norm else nn.Identity() for _ in range(2)
+        )
+        self.attention_post_norm, self.ffn_post_norm = (
+            make_norm(spec, spec.width) if spec.post_norm else nn.Identity() for _ in range(2)
+        )
 
-    def forward(self, x_ND: Tensor, turn: Rotation, *, attend: Attend) -> Tensor:
-        x_ND = x_ND + self.attention(self.attention_norm(x_ND), turn, layer=self.index, attend=attend)
-        out: Tensor = x_ND + self.ffn(self.ffn_norm(x_ND))
-        return out
+    def forward(self, x_ND: Tensor, turn: Rotation | None, *, attend: Attend) -> Tensor:
+        seen_ND = self.attention(self.attention_norm(x_ND), turn, layer=self.index, attend=attend)
+        x_ND = self._add(x_ND, self.attention_post_norm(seen_ND))
+        return self._add(x_ND, self.ffn_post_norm(self.ffn(self.ffn_norm(x_ND))))
+
+    @property
+    def writers(self) -> tuple[nn.Module, nn.Module]:
+        """The two projections that write into the residual stream."""
+        return self.attention.out, self.ffn.writer
+
+    def _add(self, x_ND: Tensor, update_ND: Tensor) -> Tensor:
+        return x_ND + update_ND if self.residual_scale == 1 else x_ND + update_ND * self.residual_scale
 
 
 class Decoder(nn.Module):
@@ -86,9 +96,10 @@ class Decoder(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.embedding = nn.Embedding(spec.vocab_size, spec.width)
+        self.embedding = _embedding(spec.vocab_size, spec.width)
+        self.positions = _embedding(spec.context, spec.width) if spec.learned_positions else None
         self.layers = nn.ModuleList(Block(spec, index) for index in range(len(spec.layers)))
-        self.norm = RMSNorm(spec.width, eps=spec.norm_eps)
+        self.norm = make_norm(spec, spec.width)
         self.head = nn.Linear(spec.width, spec.vocab_size, bias=False)
         if spec.tied:
             self.head.weight = self.embedding.weight
@@ -96,16 +107,41 @@ class Decoder(nn.Module):
     def forward(self, ids_N: Tensor, positions_N: Tensor, *, attend: Attend) -> Tensor:
         """ids and positions [...] -> hidden [..., D], after the final norm."""
         x_ND = self.embedding(ids_N)
-        turns = {
-            theta: rotation(positions_N, head_dim=self.spec.head_dim, theta=theta, dtype=x_ND.dtype)
-            for theta in {layer.rope_theta for layer in self.spec.layers}
-        }
+        if self.spec.embedding_scale != 1:
+            x_ND = x_ND * torch.tensor(self.spec.embedding_scale, dtype=x_ND.dtype, device=x_ND.device)
+        if self.positions is not None:
+            x_ND = x_ND + self.positions(positions_N)
+        turns: dict[Rope | None, Rotation | None] = {None: None}
+        for layer in self.spec.layers:
+            if layer.rope is not None and layer.rope not in turns:
+                turns[layer.rope] = _rotation(layer.rope, positions_N, dtype=x_ND.dtype)
         for block, layer in zip(self.layers, self.spec.layers, strict=True):
-            x_ND = block(x_ND, turns[layer.rope_theta], attend=attend)
+            x_ND = block(x_ND, turns[layer.rope], attend=attend)
         out: Tensor = self.norm(x_ND)
         return out
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """hidden [..., D] -> scores [..., V] in float32 (float64 stays)."""
-        scores = F.linear(hidden_ND, self.head.weight)
-        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+        scores_NV = F.linear(hidden_ND, self.head.weight)
+        return finish_scores(scores_NV.to(torch.promote_types(scores_NV.dtype, torch.float32)), self.spec)
+
+
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    """Not filled: drawing numbers that nobody keeps costs a second of imports where there is no memory behind them."""
+    embedding: nn.Embedding = nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+    return embedding
+
+
+def finish_scores(scores_NV: Tensor, spec: ModelSpec) -> Tensor:
+    """Products with the head -> scores: scaled and soft-capped as the family does."""
+    if spec.logit_scale != 1:
+        scores_NV = scores_NV * spec.logit_scale
+    if spec.logit_softcap is not None:
+        scores_NV = torch.tanh(scores_NV / spec.logit_softcap) * spec.logit_softcap
+    return scores_NV
+
+
+def _rotation(rope: Rope, positions_N: Tensor, *, dtype: torch.dtype) -> Rotation:
+    wide = torch.promote_types(dtype, torch.float32)
+    frequencies = torch.tensor(rope.frequencies(), dtype=wide, device=positions_N.device)
+    return rotation(positions_N, frequencies, scale=rope.scale, dtype=dtype)

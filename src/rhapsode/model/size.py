@@ -1,14 +1,15 @@
-"""One dial: a number of parameters gives a whole decoder. Free of torch.
+"""One dial: a number of parameters gives a whole decoder, by way of its `config.json`. Free of torch.
 
 The shape follows what trained models of 5M to 1B parameters look like: depth grows slowly with size, the width takes
 the rest. Every derived number comes with its formula, for the plan.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rhapsode.core.errors import PlanRefused
 from rhapsode.model.config import ModelConfig
-from rhapsode.model.spec import LayerSpec, ModelSpec
+from rhapsode.model.families.registry import FAMILIES, spec_from_config
+from rhapsode.model.spec import ModelSpec
 
 HEAD_DIM = 64
 WIDTH_STEP = 32
@@ -57,22 +58,60 @@ def shape_of(config: ModelConfig, *, ids: Ids) -> Shape:
 
 def _spec(config: ModelConfig, ids: Ids, *, depth: int, width: int) -> ModelSpec:
     heads = _heads(config, width)
-    return ModelSpec(
-        family=config.family,
-        vocab_size=ids.vocab_size,
-        width=width,
-        layers=(LayerSpec(ffn=_round(width * 8 / 3), rope_theta=ROPE_THETA),) * depth,
-        heads=heads,
-        kv_heads=heads // 2 if heads % 2 == 0 else heads,
-        head_dim=HEAD_DIM,
-        norm_eps=NORM_EPS,
-        qk_norm=config.family == "qwen3",
-        tied=config.tied,
-        context=config.context,
-        bos=ids.bos,
-        eos=(ids.eos,),
-        pad=ids.pad,
+    return spec_from_config(
+        own_config(
+            config.family,
+            ids=ids,
+            width=width,
+            depth=depth,
+            heads=heads,
+            kv_heads=heads // 2 if heads % 2 == 0 else heads,
+            head_dim=HEAD_DIM,
+            ffn=_round(width * 8 / 3),
+            context=config.context,
+            tied=config.tied,
+        )
     )
+
+
+def own_config(
+    family: str,
+    *,
+    ids: Ids,
+    width: int,
+    depth: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    ffn: int,
+    context: int,
+    tied: bool,
+    theta: float = ROPE_THETA,
+) -> dict[str, Any]:
+    """The `config.json` of a decoder of our own, as transformers, vLLM, llama.cpp and mlx read it."""
+    return {
+        "architectures": [FAMILIES[family].architecture],
+        "model_type": family,
+        "vocab_size": ids.vocab_size,
+        "hidden_size": width,
+        "intermediate_size": ffn,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": context,
+        "rms_norm_eps": NORM_EPS,
+        "rope_theta": theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": tied,
+        "bos_token_id": ids.bos,
+        "eos_token_id": ids.eos,
+        "pad_token_id": ids.pad,
+        "use_cache": True,
+    }
 
 
 def _heads(config: ModelConfig, width: int) -> int:

@@ -44,4 +44,6 @@ def next_token(model: Decoder, batch: Batch) -> LossSum:
     """Every token is predicted from those before it in its document."""
     attend = DenseAttend(batch.documents, dtype=model.embedding.weight.dtype)
     hidden = model(batch.ids, batch.positions, attend=attend)
-    return chunked_cross_entropy(hidden, model.head.weight, batch.targets)
+    if model.spec.logit_scale != 1:
+        hidden = hidden * model.spec.logit_scale
+    return chunked_cross_entropy(hidden, model.head.weight, batch.targets, softcap=model.spec.logit_softcap)

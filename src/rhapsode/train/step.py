@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from rhapsode.model.decoder import Decoder
-from rhapsode.model.families import fused_rows
+from rhapsode.model.parameters import stacked_rows
+from rhapsode.model.spec import ModelSpec
 from rhapsode.train.objective import Batch, Objective
 from rhapsode.train.optimizer import Optimizer, Weight
 
@@ -34,7 +34,8 @@ class Masters:
         self._params = dict(model.named_parameters())
         wide = torch.promote_types(next(model.parameters()).dtype, torch.float32)
         self.weights = [
-            Weight(name, p.detach().to(wide, copy=True), _parts(name, p, model)) for name, p in self._params.items()
+            Weight(name, p.detach().to(wide, copy=True), matrix_parts(name, p.shape, model.spec))
+            for name, p in self._params.items()
         ]
         self.grads = [torch.zeros_like(w.value) for w in self.weights]
 
@@ -55,10 +56,9 @@ class Masters:
             param.copy_(weight.value)
 
 
-def _parts(name: str, param: Tensor, model: Decoder) -> tuple[int, ...] | None:
-    if param.ndim < 2 or not name.startswith("layers."):
-        return None
-    return fused_rows(name, model.spec) or (param.shape[0],)
+def matrix_parts(name: str, shape: Sequence[int], spec: ModelSpec) -> tuple[int, ...] | None:
+    """The heights of the matrices in a parameter of the blocks; None for one that is no matrix, or lies elsewhere."""
+    return stacked_rows(name, spec) if len(shape) == 2 and name.startswith("layers.") else None
 
 
 def train_step(
