@@ -26,7 +26,9 @@ from rhapsode import __version__
 from rhapsode.core.machine import examine
 from rhapsode.kernels.allocator import keep_freed_memory
 from rhapsode.kernels.peak import measure_peak_flops
-from rhapsode.model.spec import LayerSpec, ModelSpec
+from rhapsode.model.families.registry import spec_from_config
+from rhapsode.model.size import Ids, own_config
+from rhapsode.model.spec import ModelSpec
 
 CLIP, RATE = 1.0, 1e-3
 REST_SECONDS = 0.3  # a process that has done its turn goes on spinning for a moment
@@ -66,21 +68,19 @@ class Shape:
     threads: int
 
     def spec(self) -> ModelSpec:
-        return ModelSpec(
-            family="llama",
-            vocab_size=self.vocab,
-            width=self.width,
-            layers=(LayerSpec(ffn=self.ffn, rope_theta=10_000.0),) * self.depth,
-            heads=self.heads,
-            kv_heads=self.kv_heads,
-            head_dim=self.width // self.heads,
-            norm_eps=1e-6,
-            qk_norm=False,
-            tied=self.tied,
-            context=self.context,
-            bos=0,
-            eos=(1,),
-            pad=2,
+        return spec_from_config(
+            own_config(
+                "llama",
+                ids=Ids(self.vocab, bos=0, eos=1, pad=2),
+                width=self.width,
+                depth=self.depth,
+                heads=self.heads,
+                kv_heads=self.kv_heads,
+                head_dim=self.width // self.heads,
+                ffn=self.ffn,
+                context=self.context,
+                tied=self.tied,
+            )
         )
 
     def ids(self) -> Tensor:
@@ -104,8 +104,18 @@ def our_step(shape: Shape) -> Step:
         {"budget": "1000 steps", "batch_tokens": tokens, "optimizer": "adamw", "learning_rate": RATE, "clip": CLIP}
     )
     targets = num_rows * shape.context
-    plan, _ = settle(config, shape.spec(), init_seed=0, num_rows=num_rows, num_targets=targets)
-    model = Decoder(plan.spec)
+    spec = shape.spec()
+    plan, _ = settle(
+        config,
+        spec,
+        init_seed=0,
+        base=None,
+        stops=spec.eos,
+        context=shape.context,
+        num_rows=num_rows,
+        num_targets=targets,
+    )
+    model = Decoder(spec)
     initialise(model, seed=0)
     masters = Masters(model)
     model.to(PRECISIONS[plan.precision])
@@ -127,13 +137,10 @@ def their_step(shape: Shape, peer: Peer) -> Step:
     """A plain loop around LlamaForCausalLM, with the fused AdamW that its Trainer takes by default."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from rhapsode.model.families import config_from_spec
-
     if peer.keeps_memory:
         keep_freed_memory()
     torch.manual_seed(0)
-    config = config_from_spec(shape.spec(), dtype=str(peer.dtype).removeprefix("torch."))
-    model = LlamaForCausalLM(LlamaConfig.from_dict(config)).to(peer.dtype).train()
+    model = LlamaForCausalLM(LlamaConfig.from_dict(dict(shape.spec().config))).to(peer.dtype).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     ids = shape.ids()
     inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()

@@ -6,6 +6,7 @@ from tests.engine.conftest import make_model
 
 from rhapsode.engine.cache import Cache, PagedAttend, PlainAttend, Span
 from rhapsode.engine.pages import PageId
+from rhapsode.kernels.attention import Weighing
 
 PAGE_SIZE = 4
 
@@ -22,10 +23,14 @@ def make_cache(num_pages: int, *, seed: int) -> Cache:
 @settings(max_examples=60, deadline=None)
 @given(
     shapes=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), min_size=1, max_size=7),
+    windows=st.lists(st.none() | st.integers(1, 45), min_size=1, max_size=3),
+    softcap=st.none() | st.sampled_from([0.5, 4.0]),
     seed=st.integers(0, 2**16),
 )
-def test_the_fast_attention_equals_the_plain_one(shapes: list[tuple[int, int]], seed: int) -> None:
-    """shapes: (tokens already there, new tokens) of each request."""
+def test_the_fast_attention_equals_the_plain_one(
+    shapes: list[tuple[int, int]], windows: list[int | None], softcap: float | None, seed: int
+) -> None:
+    """shapes: (tokens already there, new tokens) of each request; windows: one for each layer asked in turn."""
     random = torch.Generator().manual_seed(seed)
     num_pages = [-(-(old + new) // PAGE_SIZE) for old, new in shapes]
     free = iter(torch.randperm(sum(num_pages), generator=random).tolist())
@@ -33,11 +38,14 @@ def test_the_fast_attention_equals_the_plain_one(shapes: list[tuple[int, int]], 
     for (old, new), count in zip(shapes, num_pages, strict=True):
         spans.append(Span(first, new, old + new, [PageId(next(free)) for _ in range(count)]))
         first += new
-    q = torch.randn(first, 4, 8, generator=random)
-    k, v = (torch.randn(first, 2, 8, generator=random) for _ in range(2))
     plain, fast = make_cache(sum(num_pages), seed=seed), make_cache(sum(num_pages), seed=seed)
-    expected = PlainAttend(plain, spans)(1, q, k, v)
-    torch.testing.assert_close(PagedAttend(fast, spans)(1, q, k, v), expected, atol=1e-5, rtol=1e-5)
+    by_formula, by_page = PlainAttend(plain, spans), PagedAttend(fast, spans)
+    for turn, window in enumerate(windows):
+        q = torch.randn(first, 4, 8, generator=random)
+        k, v = (torch.randn(first, 2, 8, generator=random) for _ in range(2))
+        weighing = Weighing(0.5, window, softcap)
+        expected = by_formula(turn % 2, q, k, v, weighing)
+        torch.testing.assert_close(by_page(turn % 2, q, k, v, weighing), expected, atol=1e-5, rtol=1e-5)
     for left, right in zip(plain.keys + plain.values, fast.keys + fast.values, strict=True):
         assert torch.equal(left, right)
 
@@ -47,7 +55,7 @@ def test_what_is_not_finite_in_one_request_stays_out_of_the_others() -> None:
     spans = [Span(0, 1, 2, [PageId(0)]), Span(1, 1, 3, [PageId(1)]), Span(2, 3, 7, [PageId(2), PageId(3)])]
     k = torch.ones(5, 2, 8)
     k[0] = float("nan")
-    out = PagedAttend(cache, spans)(0, torch.ones(5, 4, 8), k, k)
+    out = PagedAttend(cache, spans)(0, torch.ones(5, 4, 8), k, k, Weighing(0.3))
     assert out[0].isnan().all()
     assert out[1:].isfinite().all()
     cache.wipe([PageId(0)])

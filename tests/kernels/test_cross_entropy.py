@@ -23,16 +23,19 @@ def problem(N: int, D: int, V: int, *, ignored: float, seed: int) -> tuple[Tenso
     V=st.integers(1, 33),
     chunk=st.integers(1, 45),
     ignored=st.sampled_from([0.0, 0.3, 0.9, 1.0]),
+    softcap=st.none() | st.sampled_from([0.3, 2.0, 30.0]),
     seed=st.integers(0, 999),
 )
-def test_the_chunked_operator_is_the_plain_one(N: int, D: int, V: int, chunk: int, ignored: float, seed: int) -> None:
+def test_the_chunked_operator_is_the_plain_one(
+    N: int, D: int, V: int, chunk: int, ignored: float, softcap: float | None, seed: int
+) -> None:
     hidden, weight, targets = problem(N, D, V, ignored=ignored, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cross_entropy, "CHUNK", chunk)
-        fast = chunked_cross_entropy(hidden, weight, targets)
+        fast = chunked_cross_entropy(hidden, weight, targets, softcap=softcap)
         with torch.no_grad():
-            measured = chunked_cross_entropy(hidden, weight, targets)
-    plain = cross_entropy_plain(hidden, weight, targets)
+            measured = chunked_cross_entropy(hidden, weight, targets, softcap=softcap)
+    plain = cross_entropy_plain(hidden, weight, targets, softcap=softcap)
     assert fast.tokens == measured.tokens == int((targets != IGNORE).sum())
     torch.testing.assert_close(fast.total, plain, rtol=1e-10, atol=1e-11)
     torch.testing.assert_close(measured.total, plain, rtol=1e-10, atol=1e-11)
@@ -52,9 +55,20 @@ def test_around_the_borders_of_a_chunk_as_shipped(N: int) -> None:
     torch.testing.assert_close(fast_grads, torch.autograd.grad(plain, (hidden, weight)), rtol=1e-9, atol=1e-11)
 
 
-def test_gradients_are_those_of_finite_differences() -> None:
+@pytest.mark.parametrize("softcap", [None, 1.5])
+def test_gradients_are_those_of_finite_differences(softcap: float | None) -> None:
     hidden, weight, targets = problem(5, 3, 4, ignored=0.3, seed=0)
-    assert torch.autograd.gradcheck(lambda h, w: chunked_cross_entropy(h, w, targets).total, (hidden, weight))
+
+    def loss(h: Tensor, w: Tensor) -> Tensor:
+        return chunked_cross_entropy(h, w, targets, softcap=softcap).total
+
+    assert torch.autograd.gradcheck(loss, (hidden, weight))
+
+
+def test_a_capped_score_is_never_further_from_nothing_than_the_cap() -> None:
+    hidden, weight = torch.eye(2) * 1e6, torch.tensor([[1.0, 0], [-1, 0]])
+    loss = chunked_cross_entropy(hidden[:1], weight, torch.tensor([1]), softcap=3.0)
+    assert float(loss.total) == pytest.approx(6.00247568513773)  # ln(1 + e^6)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])

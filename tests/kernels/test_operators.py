@@ -110,7 +110,8 @@ def test_the_gate_of_very_large_inputs_is_finite() -> None:
 
 
 def test_a_rotation_turns_each_pair_by_position_times_frequency() -> None:
-    turn = rotation(torch.tensor([0, 1, 7]), head_dim=4, theta=100.0, dtype=torch.float64)
+    frequencies = torch.tensor([1.0, 0.1], dtype=torch.float64)
+    turn = rotation(torch.tensor([0, 1, 7]), frequencies, dtype=torch.float64)
     x = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64).expand(3, 2, 4)
     out = rotate(x, turn)
     for position, row in zip((0, 1, 7), out, strict=True):
@@ -123,10 +124,26 @@ def test_a_rotation_turns_each_pair_by_position_times_frequency() -> None:
 def test_scores_depend_only_on_the_distance_of_two_positions() -> None:
     random = torch.Generator().manual_seed(8)
     q, k = (torch.randn(1, 1, 16, generator=random, dtype=torch.float64) for _ in range(2))
+    frequencies = torch.logspace(0, -3.5, 8, dtype=torch.float64)
 
     def score(i: int, j: int) -> Tensor:
-        turns = [rotation(torch.tensor([p]), head_dim=16, theta=1e4, dtype=torch.float64) for p in (i, j)]
+        turns = [rotation(torch.tensor([p]), frequencies, dtype=torch.float64) for p in (i, j)]
         return (rotate(q, turns[0]) * rotate(k, turns[1])).sum()
 
     torch.testing.assert_close(score(5, 3), score(1005, 1003))
     assert not torch.isclose(score(5, 3), score(5, 2))
+
+
+@given(dims=st.integers(1, 6), rest=st.integers(1, 9), seed=st.integers(0, 999), scale=st.sampled_from([1.0, 1.3]))
+def test_a_table_narrower_than_the_heads_turns_their_first_dimensions_alone(
+    dims: int, rest: int, seed: int, scale: float
+) -> None:
+    x, _ = inputs((2, 5, 3), 2 * dims + rest, seed=seed)
+    frequencies = torch.logspace(0, -2, dims, dtype=torch.float64)
+    turn = rotation(torch.arange(5), frequencies, scale=scale, dtype=torch.float64)
+    found = rotate(x, turn)
+    expected = torch.cat((rotate_plain(x[..., : 2 * dims], turn), x[..., 2 * dims :]), -1)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradients(found, (x,)), gradients(expected, (x,)))
+    length = torch.linalg.vector_norm(found[..., : 2 * dims], dim=-1)
+    torch.testing.assert_close(length, scale * torch.linalg.vector_norm(x[..., : 2 * dims], dim=-1))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tests.conftest import make_decoder, make_spec, positions_of, random_documents
 from torch import Tensor
 
-from rhapsode.kernels.attention import DenseAttend
+from rhapsode.kernels.attention import DenseAttend, Weighing
 from rhapsode.model.decoder import Decoder
 
 
@@ -64,7 +64,7 @@ def test_any_leading_shape_computes_the_same() -> None:
     """The engine's flat lists of tokens and training's rows are the same decoder."""
     model = make_decoder(make_spec(), dtype=torch.float64)
 
-    def only_itself(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def only_itself(layer: int, q: Tensor, k: Tensor, v: Tensor, weighing: Weighing) -> Tensor:
         return v.repeat_interleave(2, -2)
 
     ids, positions = random_ids((3, 5), seed=5), torch.arange(15).view(3, 5)

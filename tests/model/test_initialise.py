@@ -4,9 +4,11 @@ import math
 import pytest
 import torch
 from tests.conftest import make_spec
+from tests.model.cases import CASES
 
 from rhapsode.kernels.attention import DenseAttend
 from rhapsode.model.decoder import Decoder
+from rhapsode.model.families.registry import spec_from_config
 from rhapsode.model.initialise import embedding_std, initialise
 from rhapsode.model.spec import ModelSpec
 
@@ -46,13 +48,24 @@ def test_every_weight_has_the_documented_spread(width: int, tied: bool, std: flo
             assert weight.abs().max() <= math.sqrt(3 / weight.shape[1]), name
 
 
-def test_nothing_is_left_as_it_was() -> None:
-    model = Decoder(WIDE)
+@pytest.mark.parametrize("case", CASES)
+def test_every_family_begins_as_it_should(case: str) -> None:
+    """Nothing is left as it was, every block is the identity, norms do nothing, biases are nothing."""
+    spec = spec_from_config(CASES[case])
+    model = Decoder(spec)
     with torch.no_grad():
         for weight in model.parameters():
             weight.fill_(float("nan"))
     initialise(model, seed=0)
-    assert all(weight.isfinite().all() for weight in model.parameters())
+    for name, weight in model.named_parameters():
+        assert weight.isfinite().all(), name
+        if name.endswith("bias"):
+            assert (weight == 0).all(), name
+        elif weight.ndim == 1:
+            assert (weight == (0 if spec.norm == "rms_offset" else 1)).all(), name
+        elif ".experts_" in name and "down" not in name:
+            assert float(weight.detach().std()) == pytest.approx(weight.shape[-1] ** -0.5, rel=0.1), name
+    assert all((writer.weight == 0).all() for block in model.layers for writer in block.writers)
 
 
 @pytest.mark.parametrize("tied", [True, False])

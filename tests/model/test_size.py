@@ -93,8 +93,9 @@ def test_a_vocabulary_that_is_too_large_for_the_size_is_refused() -> None:
 
 def test_the_shape_follows_the_recipe() -> None:
     spec = shape("5m", family="llama", context=128, tied=False).spec
-    assert (spec.family, spec.qk_norm, spec.context, spec.tied) == ("llama", False, 128, False)
-    assert (spec.bos, spec.eos, spec.pad) == (0, (1,), 2)
+    assert (spec.family, spec.qk_norm, spec.context, spec.tied) == ("llama", None, 128, False)
+    assert spec.eos == (1,)
+    assert {key: spec.config[f"{key}_token_id"] for key in ("bos", "eos", "pad")} == {"bos": 0, "eos": 1, "pad": 2}
 
 
 @pytest.mark.parametrize("changes", [{"size": "5 apples"}, {"width": 100}, {"family": "gpt9"}, {"heads": 4}])

@@ -48,7 +48,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             spec=spec,
             weights=weights,
             tokenizer_dir=root / "tokenizer",
-            end_of_turn=tokenizer.end_of_turn,
+            stops=(tokenizer.end_of_turn,),
         )
     return root / NAME
 

@@ -1,5 +1,5 @@
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,12 +9,19 @@ from rhapsode.core.manifest import writing
 from rhapsode.model.decoder import Decoder
 from rhapsode.weights.checkpoint import TrainingState, save_checkpoint
 from rhapsode.weights.directory import write_model
+from rhapsode.weights.shard_writer import MAX_SHARD_BYTES
 
 
-def save_model(path: Path, model: Decoder, tokenizer_dir: Path) -> Path:
+def save_model(path: Path, model: Decoder, tokenizer_dir: Path, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> Path:
     with writing(path, kind="model") as work:
-        weights = list(model.named_parameters())
-        write_model(work.path, spec=model.spec, weights=weights, tokenizer_dir=tokenizer_dir, end_of_turn=4)
+        write_model(
+            work.path,
+            spec=model.spec,
+            weights=list(model.named_parameters()),
+            tokenizer_dir=tokenizer_dir,
+            stops=(4,),
+            max_shard_bytes=max_shard_bytes,
+        )
     return path
 
 
@@ -27,13 +34,25 @@ def save_step(run_dir: Path, model: Decoder, tokenizer_dir: Path, *, step: int) 
         weights=weights,
         optimizer={f"moment/{name}": torch.full_like(value, step) for name, value in weights},
         state=TrainingState(step=step, tokens=100 * step, skipped=1, plan="p" * 64),
-        objective="next_token",
         tokenizer_dir=tokenizer_dir,
-        end_of_turn=4,
+        stops=(4,),
         card="# A model\n",
         inputs={"tokens": "t" * 64},
         recipe={"train": {"seed": 0}},
+        facts={"objective": "next_token"},
     )
+
+
+def rewrite(path: Path, change: Callable[[Path], object]) -> Path:
+    """The same directory with a change that its manifest vouches for."""
+    files = {
+        str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file() and f.name != "manifest.json"
+    }
+    with writing(path, kind="model") as work:
+        for name, data in files.items():
+            (work.path / name).write_bytes(data)
+        change(work.path)
+    return path
 
 
 def flip_a_bit(file: Path) -> None:

@@ -3,6 +3,7 @@
 A verb's module is imported when the verb is used, so `rhapsode --help` stays instant and never imports torch.
 """
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -20,11 +21,17 @@ VERBS = {
     "train": "A corpus to a model.",
     "run": "Walk the whole recipe: prepare, train, evaluate.",
     "evaluate": "Measure a model, with error bars.",
+    "models": "Open models: what fits this machine, and how to get it.",
     "chat": "Talk to a model in the terminal.",
     "serve": "Offer a model over an OpenAI-compatible API.",
+    "verify": "Replay a model's evidence, here or in another reader.",
+    "export": "Write a model for other software, proven equal.",
     "doctor": "What this machine can do, and what is missing.",
     "schema": "The JSON Schema of a recipe, for editors and forms.",
 }
+
+WITH_VERBS = {"models"}
+"""Verbs that have verbs of their own; only a module that imports nothing heavy may be one."""
 
 EPILOGUE = f"""\
 Exit codes: 0 ok, 1 error, 2 usage or recipe invalid, 3 plan refused, 4 gate not passed, 5 verification mismatch, \
@@ -50,7 +57,10 @@ def make_app() -> App:
         result_action="return_none",
     )
     for name, sentence in VERBS.items():
-        app.command(f"rhapsode.cli.verbs.{name}:{name}", name=name, help=sentence, help_epilogue="")
+        if name in WITH_VERBS:
+            app.command(importlib.import_module(f"rhapsode.cli.verbs.{name}").app)
+        else:
+            app.command(f"rhapsode.cli.verbs.{name}:{name}", name=name, help=sentence, help_epilogue="")
     return app
 
 

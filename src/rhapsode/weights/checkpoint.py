@@ -10,19 +10,19 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
 from rhapsode.core.manifest import is_complete, remove_orphans, verify, writing
 from rhapsode.model.spec import ModelSpec
-from rhapsode.weights.directory import read_weights, write_model, write_tensors
+from rhapsode.weights.directory import read_weights, write_model
+from rhapsode.weights.safetensors import read_tensors, write_tensors
 
 KIND = "model"
 STEP = re.compile(r"step-\d{6,}")
@@ -46,18 +46,31 @@ def save_checkpoint(
     optimizer: Mapping[str, Tensor],
     state: TrainingState,
     tokenizer_dir: Path,
-    end_of_turn: int,
-    objective: str,
+    stops: Sequence[int],
     card: str,
+    papers: Sequence[Path] = (),
     inputs: Mapping[str, str],
     recipe: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    prove: Callable[[Path], None] = lambda _: None,
 ) -> Path:
-    """Write `run_dir/step-NNNNNN` completely or not at all; `objective` is the name of what it was trained for."""
+    """Write `run_dir/step-NNNNNN` completely or not at all.
+
+    Args:
+        stops: tokens that end a generation.
+        card: the text of README.md.
+        papers: licences and notices that go where the model goes.
+        facts: what the manifest tells beside the step and the plan.
+        prove: adds evidence of its own to the directory, once all else but the optimizer lies there.
+    """
     path = run_dir / f"step-{state.step:06d}"
-    facts = {"step": state.step, "plan": state.plan, "objective": objective}
-    with writing(path, kind=KIND, inputs=inputs, recipe=recipe, facts=facts) as work:
-        write_model(work.path, spec=spec, weights=weights, tokenizer_dir=tokenizer_dir, end_of_turn=end_of_turn)
+    known = {"step": state.step, "plan": state.plan, **facts}
+    with writing(path, kind=KIND, inputs=inputs, recipe=recipe, facts=known) as work:
+        write_model(work.path, spec=spec, weights=weights, tokenizer_dir=tokenizer_dir, stops=stops)
         (work.path / "README.md").write_text(card, encoding="utf-8")
+        for paper in papers:
+            shutil.copyfile(paper, work.path / paper.name)
+        prove(work.path)
         training = work.path / "training"
         training.mkdir()
         write_tensors(training / "optimizer.safetensors", optimizer)
@@ -70,7 +83,7 @@ def load_checkpoint(
 ) -> tuple[TrainingState, dict[str, Tensor]]:
     """Fill the masters; gives the state and the optimizer's tensors."""
     read_weights(path, weights, spec=spec)
-    return read_state(path), load_file(path / "training" / "optimizer.safetensors")
+    return read_state(path), read_tensors(path / "training" / "optimizer.safetensors")
 
 
 def read_state(path: Path) -> TrainingState:

@@ -1,145 +1,225 @@
 """Model directories in Hugging Face's layout: safetensors, config.json, generation_config.json, tokenizer files.
 
-Names on disk are those of `model/families.py`; what the decoder stacks is split on the way out and stacked on the way
-in. Nothing is unpickled: `.bin` and `.pt` files are refused.
+What the decoder stacks is split on the way out and stacked on the way in, one tensor at a time: beside the model itself
+there is never more than one in memory. Nothing is unpickled and nothing is run.
 """
 
-import json
-import os
-import re
-import shutil
-from collections.abc import Iterable, Mapping
+import contextlib
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rhapsode.core.errors import RhapsodeError, VerificationMismatch
-from rhapsode.core.manifest import verify
+from rhapsode.core.events import Events
+from rhapsode.core.manifest import Manifest, read_manifest, verify
 from rhapsode.model.decoder import Decoder
-from rhapsode.model.families import config_from_spec, disk_names, fused_rows, spec_from_config
+from rhapsode.model.families.registry import spec_from_config
+from rhapsode.model.parameters import disk_shapes
 from rhapsode.model.spec import ModelSpec
+from rhapsode.weights.foreign import check_values, copy_licence, take_files, tell_what_stays
+from rhapsode.weights.header import Slot
+from rhapsode.weights.json_file import read_object, write_object
+from rhapsode.weights.layout import check_head, match, pieces
+from rhapsode.weights.shard_writer import MAX_SHARD_BYTES, shard_writer
+from rhapsode.weights.shards import Weights
+from rhapsode.weights.strangers import pickles, refuse_adapter, refuse_pickle
+from rhapsode.weights.tokenizer_files import check_vocabulary, copy_tokenizer
 
-WEIGHTS = "model.safetensors"
-OS_ERROR = re.compile(r"\(os error (\d+)\)")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+LARGEST_CONFIG = 1 << 20
 
 
 def write_model(
-    directory: Path, *, spec: ModelSpec, weights: Iterable[tuple[str, Tensor]], tokenizer_dir: Path, end_of_turn: int
+    directory: Path,
+    *,
+    spec: ModelSpec,
+    weights: Iterable[tuple[str, Tensor]],
+    tokenizer_dir: Path,
+    stops: Sequence[int],
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Write a model into an existing directory; the caller's manifest completes it.
 
     Args:
-        weights: the decoder's own names and tensors; a tied head is not among them.
-        end_of_turn: the token that ends a chat message, a stop token beside the end of text.
-    """
-    tensors: dict[str, Tensor] = {}
-    for name, value in weights:
-        rows = fused_rows(name, spec)
-        parts = value.split(list(rows)) if rows else [value]
-        tensors |= {n: p.contiguous() for n, p in zip(disk_names(name), parts, strict=True)}
-    write_tensors(directory / WEIGHTS, tensors)
-    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    _write_json(directory / "config.json", config_from_spec(spec, dtype=dtype))
-    stops = sorted({*spec.eos, end_of_turn})
-    generation = {"bos_token_id": spec.bos, "eos_token_id": stops, "pad_token_id": spec.pad}
-    _write_json(directory / "generation_config.json", generation)
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(tokenizer_dir / name, directory / name)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file.
+        weights: the decoder's own names and tensors, all of one type and in any order; a tied head is not among them.
+        stops: tokens that end a generation, beside those that config.json names.
 
     Raises:
-        OSError: what the system said; the library itself raises a type of its own, in which a full disk goes unseen.
+        OSError: what the system said, for example that the disk is full.
     """
-    try:
-        save_file(dict(tensors), path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        number = OS_ERROR.search(str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    dtype, out = torch.float32, None
+    with contextlib.ExitStack() as stack:
+        for name, value in weights:
+            if out is None:
+                dtype = value.dtype
+                slots = [Slot(disk_name, dtype, shape) for disk_name, shape in disk_shapes(spec).items()]
+                out = stack.enter_context(shard_writer(directory, slots, max_shard_bytes=max_shard_bytes))
+            for disk_name, piece in pieces(name, value.detach(), spec):
+                out.write(disk_name, piece)
+            del value, piece  # before the next one is made
+    assert out is not None, "a model has weights"
+    spelled = str(dtype).removeprefix("torch.")
+    # older readers know the second key alone
+    write_object(directory / "config.json", {**spec.config, "dtype": spelled, "torch_dtype": spelled})
+    _write_generation(directory, spec.config, stops=sorted({*spec.eos, *stops}))
+    copy_tokenizer(tokenizer_dir, directory, events=Events())
 
 
 def read_spec(directory: Path) -> ModelSpec:
-    """The architecture of a model directory; no weights are read."""
-    return spec_from_config(_read_json(directory / "config.json"))
+    """The architecture of a model directory; no weights are read.
+
+    Raises:
+        RhapsodeError: there is no config.json, or it describes what no decoder here computes.
+    """
+    config = read_object(directory / "config.json", most=LARGEST_CONFIG)
+    try:
+        return spec_from_config(config)
+    except RhapsodeError as error:
+        raise RhapsodeError(f"{directory}: {error.message}", error.hint) from None
 
 
 def stop_tokens(directory: Path) -> tuple[int, ...]:
-    """The ids that end a generation, from generation_config.json."""
-    ends = _read_json(directory / "generation_config.json").get("eos_token_id", [])
-    return tuple(ends) if isinstance(ends, list) else (ends,)
+    """The ids that end a generation: those of generation_config.json, or where it names none, of config.json."""
+    for name in ("generation_config.json", "config.json"):
+        path = directory / name
+        ends = read_object(path, most=LARGEST_CONFIG).get("eos_token_id") if path.exists() else None
+        if ends is None:
+            continue
+        found = ends if isinstance(ends, list) else [ends]
+        if not all(type(token) is int and token >= 0 for token in found):
+            raise RhapsodeError(f"{path}: eos_token_id is {str(ends)[:60]}, not token ids", "correct it")
+        return tuple(found)
+    return ()
 
 
 def load_model(directory: Path, *, dtype: torch.dtype = torch.float32) -> Decoder:
-    """The decoder of a complete model directory, every byte checked against its manifest first.
+    """The decoder of a complete model directory, every byte checked against its manifest.
+
+    The files are hashed while they are read; what was read is given only once both have agreed.
 
     Raises:
         RhapsodeError: the directory is incomplete, of an unknown family, or its tensors do not fit its config.
         VerificationMismatch: a file has changed since it was written.
     """
-    if (directory / "adapter_config.json").exists() or list(directory.glob("*.bin")) or list(directory.glob("*.pt")):
-        raise RhapsodeError(
-            f"{directory} holds weights that Rhapsode does not read", "only safetensors are read; pickles run code"
-        )
-    verify(directory)
+    refuse_adapter(directory)
+    known = read_manifest(directory).files
+    if unknown := [name for name in pickles(directory) if name not in known]:
+        raise refuse_pickle(directory, unknown[0])
+    try:
+        with Weights(directory) as weights:
+            proof = _prove(directory)  # begun with the files open: what is hashed is what is read
+            model = _model_of(weights, dtype=dtype)
+            proof.result()
+            weights.check_in_place()
+    except VerificationMismatch:
+        raise
+    except RhapsodeError:
+        verify(directory)  # that a file has changed says more than what came of it
+        raise
+    return model
+
+
+def read_model(directory: Path, *, dtype: torch.dtype = torch.float32) -> Decoder:
+    """The decoder of a directory that need not be complete: for those who are still making it.
+
+    Raises:
+        RhapsodeError: it is of an unknown family, or its tensors do not fit its config.
+    """
+    with Weights(directory) as weights:
+        return _model_of(weights, dtype=dtype)
+
+
+def read_weights(directory: Path, into: Mapping[str, Tensor], *, spec: ModelSpec) -> None:
+    """Fill tensors that carry the decoder's names; nothing is missing, nothing left over."""
+    with Weights(directory) as weights:
+        _fill(weights, into, spec=spec)
+
+
+def import_directory(source: Path, into: Path, *, events: Events, allow_not_finite: bool = False) -> ModelSpec:
+    """Take a model that somebody else made, examined whole before any of it is taken.
+
+    Weights are linked where the file system and their owner allow it, else copied: the manifest that the caller writes
+    tells if somebody changes them later. Warnings tell what is left behind.
+
+    Args:
+        into: an existing directory.
+        allow_not_finite: take weights that are infinite or no number, with a warning.
+
+    Raises:
+        RhapsodeError: the config is not understood, a tensor is missing, of another shape, left over or not finite,
+            the vocabulary does not fit, or the weights lie in pickles.
+        OSError: what the system said, for example that the disk is full.
+    """
+    refuse_adapter(source)
+    with Weights(source) as weights:
+        spec = read_spec(source)
+        layout = match(weights.tensors, spec, where=source)
+        stops = stop_tokens(source)
+        check_values(weights, layout, spec=spec, events=events, allow_not_finite=allow_not_finite)
+        take_files(weights, into, events=events)
+    write_object(into / "config.json", spec.config)
+    _take_generation(source, into, spec.config, stops=stops)
+    copy_tokenizer(source, into, events=events)
+    check_vocabulary(into, spec=spec)
+    copy_licence(source, into)
+    tell_what_stays(source, into, events=events)
+    return spec
+
+
+def _model_of(weights: Weights, *, dtype: torch.dtype) -> Decoder:
+    spec = read_spec(weights.directory)
+    match(weights.tensors, spec, where=weights.directory)  # before memory is taken for what config.json promises
     with torch.device("meta"):
-        model = Decoder(read_spec(directory))
-    model = model.to_empty(device="cpu").to(dtype)
-    if model.spec.tied:
+        model = Decoder(spec)
+    memory = {name: torch.empty(value.shape, dtype=dtype) for name, value in model.named_parameters()}
+    model.load_state_dict(memory, strict=False, assign=True)
+    if spec.tied:
         model.head.weight = model.embedding.weight
-    read_weights(directory, dict(model.named_parameters()), spec=model.spec)
+    _fill(weights, dict(model.named_parameters()), spec=spec)
     return model.eval()
 
 
 @torch.no_grad()
-def read_weights(directory: Path, into: Mapping[str, Tensor], *, spec: ModelSpec) -> None:
-    """Fill tensors that carry the decoder's names, one tensor of the file at a time, nothing left over."""
-    try:
-        with safe_open(directory / WEIGHTS, framework="pt") as file:
-            left = set(file.keys())
-            for name, target in into.items():
-                rows = fused_rows(name, spec)
-                parts = target.split(list(rows)) if rows else [target]
-                for disk_name, part in zip(disk_names(name), parts, strict=True):
-                    if disk_name not in left:
-                        raise RhapsodeError(f"{directory / WEIGHTS} lacks {disk_name}", "the model is not complete")
-                    left.remove(disk_name)
-                    _copy(file.get_tensor(disk_name), part, name=disk_name)
-    except (SafetensorError, FileNotFoundError) as error:
-        raise VerificationMismatch(f"{directory / WEIGHTS}: {error}", "the file is damaged or missing") from None
-    if left:
-        raise RhapsodeError(
-            f"{directory / WEIGHTS} holds tensors that config.json does not explain: {sorted(left)[:5]}"
-        )
+def _fill(weights: Weights, into: Mapping[str, Tensor], *, spec: ModelSpec) -> None:
+    """Read every tensor into its place, in the order of the files: a disk is fastest from front to back."""
+    layout = match(weights.tensors, spec, where=weights.directory)
+    targets = {
+        layout.names[disk_name]: piece for name, value in into.items() for disk_name, piece in pieces(name, value, spec)
+    }
+    assert len(targets) == len(layout.names), "every parameter is given"
+    for name in weights.tensors:
+        if name in targets:
+            weights.read_into(name, targets[name])
+    if layout.head is not None:
+        check_head(weights.blocks(layout.head), into["embedding.weight"], name=layout.head, where=weights.directory)
 
 
-def _copy(source: Tensor, target: Tensor, *, name: str) -> None:
-    if source.shape != target.shape:
-        raise RhapsodeError(f"{name} is {list(source.shape)}, config.json says {list(target.shape)}")
-    target.copy_(source)
+def _prove(directory: Path) -> Future[Manifest]:
+    """Verify beside other work. Nobody waits for the thread when the program is interrupted."""
+    proof: Future[Manifest] = Future()
+
+    def run() -> None:
+        try:
+            proof.set_result(verify(directory))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            proof.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return proof
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+def _take_generation(source: Path, into: Path, config: Mapping[str, object], *, stops: Sequence[int]) -> None:
+    path = source / "generation_config.json"
+    if path.exists():
+        write_object(into / path.name, read_object(path, most=LARGEST_CONFIG))
+    else:
+        _write_generation(into, config, stops=stops)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RhapsodeError(
-            f"{path} is missing", "name a model directory, for example out/runs/NAME/step-000200"
-        ) from None
-    except ValueError as error:
-        raise RhapsodeError(f"{path} is damaged: {error}") from None
-    if not isinstance(value, dict):
-        raise RhapsodeError(f"{path} is not a JSON object")
-    return value
+def _write_generation(directory: Path, config: Mapping[str, object], *, stops: Sequence[int]) -> None:
+    known = {key: config[key] for key in ("bos_token_id", "pad_token_id") if config.get(key) is not None}
+    ends = {"eos_token_id": list(stops)} if stops else {}
+    write_object(directory / "generation_config.json", known | ends)

@@ -14,7 +14,8 @@ def smollm3(f: Fields) -> ModelSpec:
     turns = f.get("no_rope_layers", [int((index + 1) % interval != 0) for index in range(len(spec.layers))])
     if not isinstance(turns, list) or len(turns) != len(spec.layers) or any(turn not in (0, 1) for turn in turns):
         raise f.wrong("no_rope_layers", f"a list of {len(spec.layers)}, each 1 (turns) or 0")
-    window = f.maybe_whole("sliding_window") if f.flag("use_sliding_window") else None
+    window = f.maybe_whole("sliding_window")
+    window = window if f.flag("use_sliding_window") else None
     slides = windowed(f, spec.layers, is_sliding=lambda index: window is not None and not turns[index])
     layers = [
         replace(layer, rope=layer.rope if turn else None, window=window if slide else None)
