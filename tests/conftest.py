@@ -1,6 +1,6 @@
 """Small models and token corpora that several packages' tests share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +115,15 @@ def make_texts(count: int, *, seed: int) -> list[str]:
     """Documents of one to six of the sentences, in random order: easy to learn."""
     random = np.random.default_rng(seed)
     return ["\n".join(random.choice(SENTENCES, int(random.integers(1, 7)))) for _ in range(count)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or writes what the person who runs it keeps."""
+    path = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RHAPSODE_HOME", str(path))
+        yield path
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from rhapsode.core import machine
-from rhapsode.core.machine import examine
+from rhapsode.core.machine import Figures, examine, identity, keep, kept
 
 CPUINFO = """\
 processor\t: 0
@@ -50,3 +51,50 @@ def test_a_containers_limit_of_memory_counts(files, tmp_path, limit, used, memor
 
 def test_the_disk_is_that_of_a_folder_that_is_not_there_yet():
     assert examine(Path("not/there/yet")).disk_free > 0
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("RHAPSODE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_figures_are_kept_for_this_machine_and_no_other(home, files, tmp_path):
+    here = examine(tmp_path)
+    assert kept(here) is None
+    keep(Figures(20e9, 200e9, 800e9), here)
+    assert kept(here) == Figures(20e9, 200e9, 800e9)
+    assert kept(here._replace(memory_available=1, disk_free=1)) is not None, (
+        "what changes from day to day is no identity"
+    )
+    for other in (here._replace(processor="Slow"), here._replace(threads=64), here._replace(flags=())):
+        assert kept(other) is None
+        keep(Figures(1.0, 1.0, 1.0), other)
+    assert kept(here) == Figures(20e9, 200e9, 800e9)
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"machine": 3}', "{%s: 3}", '{%s: {"bandwidth": "x"}}', '{%s: {"a": 1}}']
+)
+def test_damaged_figures_count_as_none(home, files, tmp_path, damage):
+    here = examine(tmp_path)
+    home.mkdir()
+    (home / "machine.json").write_text(damage.replace("%s", json.dumps(identity(here))), encoding="utf-8")
+    assert kept(here) is None
+    keep(Figures(20e9, 200e9, 800e9), here)
+    assert kept(here) is not None
+    assert [path.name for path in home.iterdir()] == ["machine.json"]
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("inf"), float("nan")])
+def test_impossible_figures_count_as_none(home, files, tmp_path, value):
+    here = examine(tmp_path)
+    keep(Figures(value, 1.0, 1.0), here)
+    assert kept(here) is None
+
+
+def test_the_best_that_was_ever_measured_is_kept(home, files, tmp_path):
+    here = examine(tmp_path)
+    keep(Figures(20e9, 100e9, 800e9), here)
+    keep(Figures(7e9, 200e9, 300e9), here)
+    assert kept(here) == Figures(20e9, 200e9, 800e9)

@@ -146,7 +146,7 @@ def test_each_row_is_told(prepared: Prepared, root: Path) -> None:
 
 
 def test_a_vocabulary_of_another_model_is_refused(prepared: Prepared, root: Path) -> None:
-    with pytest.raises(RhapsodeError, match="300 token ids, the model knows 96"):
+    with pytest.raises(RhapsodeError, match="has token id 299, the model knows 96"):
         run(prepared, root, make_decoder(make_spec()))
 
 

@@ -1,8 +1,9 @@
-"""A small corpus on which every rule of the data section has something to do, and a recipe for it."""
+"""A small corpus on which every rule of the data section has something to do, and recipes for it."""
 
 from pathlib import Path
 
 import pytest
+from tests.recipe.bases import make_base
 
 PROSE = """The rhapsode {n} walked from city to city and sang what he had learned by heart, verse after verse.
 People brought him bread and wine, and asked for the story of the ship that came home after {n} years.
@@ -60,4 +61,33 @@ def recipe_path(tmp_path: Path) -> Path:
     )
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE)
+    return path
+
+
+BASED = """
+task: {name: further, prompts: [Sing]}
+data:
+  sources: [{path: texts, licence: CC0-1.0}]
+  split: {validation: 0.2}
+model: {base: bases/BASE, context: 64}
+train: {budget: 6 steps, batch_tokens: 512, save_every: 2, validate_every: 3, learning_rate: 0.01, precision: fp32}
+evaluate: {samples: {count: 1, max_tokens: 8}}
+"""
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of each kind: gemma3_text and qwen2."""
+    folder = tmp_path_factory.mktemp("bases")
+    for family in ("gemma3_text", "qwen2"):
+        make_base(folder / family, family)
+    return folder
+
+
+@pytest.fixture(params=["gemma3_text", "qwen2"])
+def based_path(recipe_path: Path, bases: Path, request: pytest.FixtureRequest) -> Path:
+    """A recipe that starts from one of them, found relative to it."""
+    (recipe_path.parent / "bases").symlink_to(bases)
+    path = recipe_path.parent / "based.yaml"
+    path.write_text(BASED.replace("BASE", request.param))
     return path

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from rhapsode.core.config import Config
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
+from rhapsode.corpus.tokens_config import LEARNED
+from rhapsode.model.config import FROM_SCRATCH
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import load_recipe
 from rhapsode.recipe.plan import make_plan
@@ -55,6 +57,7 @@ ALTERNATIVES = {
     "data.tokens.vocab_size": "320",
     "data.tokens.sample": "500",
     "data.tokens.shard_tokens": "500",
+    "model.base": "bases/gemma3_text",
     "model.size": "400k",
     "model.family": "llama",
     "model.context": "32",
@@ -90,6 +93,14 @@ ALTERNATIVES = {
     "evaluate.samples.opening_words": "5",
     "evaluate.gate.below_best_baseline": "12%",
 }
+# Where a base is trained further, other values are the usual ones.
+ALTERNATIVES_BASED = {
+    "train.optimizer": "muon",
+    "train.learning_rate": "0.02",
+    "train.batch_tokens": "256",
+    "train.precision": "bf16",
+}
+SETTLED_BY_BASE = {*(f"model.{name}" for name in FROM_SCRATCH), *(f"data.tokens.{name}" for name in LEARNED)}
 
 
 def leaves(model: type[BaseModel], key: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
@@ -125,6 +136,25 @@ def test_every_field_changes_what_is_settled(recipe_path, tmp_path):
         key for key, value in ALTERNATIVES.items() if settle(recipe_path, tmp_path / "out", f"{key}={value}") == before
     ]
     assert not dead, ", ".join(dead)
+
+
+@pytest.mark.parametrize("based_path", ["qwen2"], indirect=True)
+def test_every_field_changes_what_is_settled_from_a_base_or_is_refused(based_path, tmp_path):
+    keys = [key for key in ALTERNATIVES if key.startswith(("model.", "train.", "data.tokens."))]
+    settled = {}
+    for key in keys:
+        change = f"{key}={ALTERNATIVES_BASED.get(key, ALTERNATIVES[key])}"
+        settled[key] = settle(based_path, tmp_path / "out", change)
+    before = settle(based_path, tmp_path / "out")
+    refused = {key for key, value in settled.items() if "refused" in value}
+    assert refused == {*SETTLED_BY_BASE, "train.embedding_learning_rate"}
+    assert all("leave" in settled[key]["refused"] for key in refused)
+    assert not [key for key in keys if settled[key] == before]
+    muon = [
+        settle(based_path, tmp_path / "out", "train.optimizer=muon", f"train.embedding_learning_rate={rate}")
+        for rate in (0.1, 0.2)
+    ]
+    assert muon[0] != muon[1]
 
 
 def test_every_field_is_read_by_the_run(recipe_path, tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """One rendering for everyone: the ids others make from the template, an exact mask, boundaries nobody can forge."""
 
-from pathlib import Path
-
 import pytest
 import transformers
 from hypothesis import HealthCheck, given, settings
@@ -78,19 +76,19 @@ def test_the_beginning_of_a_conversation_is_a_prefix(tokenizer: Tokenizer, messa
 def test_the_mask_is_exactly_the_answers_and_their_ends(
     tokenizer: Tokenizer, messages: list[Message], prompt: bool
 ) -> None:
-    ids, mask = render(messages, tokenizer=tokenizer, add_generation_prompt=prompt)
-    trained = [token for token, is_trained in zip(ids, mask, strict=True) if is_trained]
+    rendered = render(messages, tokenizer=tokenizer, add_generation_prompt=prompt)
+    trained = [token for token, is_trained in zip(rendered.ids, rendered.mask, strict=True) if is_trained]
     answers = [tokenizer.encode(message.content) for message in messages if message.role == "assistant"]
     assert trained == [token for answer in answers for token in [*answer, tokenizer.end_of_turn]]
 
 
 def test_a_conversation_in_full(tokenizer: Tokenizer) -> None:
     messages = [Message(role="user", content="2+2?"), Message(role="assistant", content="4")]
-    ids, mask = render(messages, tokenizer=tokenizer)
+    rendered = render(messages, tokenizer=tokenizer)
     newline, start = tokenizer.encode("\n"), tokenizer.special("<|im_start|>")
     question = [0, start, *tokenizer.encode("user\n2+2?"), 4, *newline, start, *tokenizer.encode("assistant\n")]
-    assert ids == [*question, *tokenizer.encode("4"), 4, *newline]
-    assert mask == [False] * len(question) + [True, True, False]
+    assert rendered.ids == [*question, *tokenizer.encode("4"), 4, *newline]
+    assert rendered.mask == [False] * len(question) + [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -113,10 +111,3 @@ def test_what_is_no_conversation_is_refused(tokenizer: Tokenizer, rows: list[obj
 def test_an_unknown_role_is_refused_however_it_was_made(tokenizer: Tokenizer) -> None:
     with pytest.raises(RhapsodeError, match="'tool' is not a role"):
         render([Message.model_construct(role="tool", content="x")], tokenizer=tokenizer)
-
-
-def test_another_template_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    tokenizer.save(tmp_path)
-    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
-    with pytest.raises(RhapsodeError, match="chat template of its own"):
-        render([Message(role="user", content="a")], tokenizer=Tokenizer.load(tmp_path))

@@ -28,6 +28,8 @@ def make_plan(*, vocab_size: int, **changes: Any) -> TrainPlan:
     plan = TrainPlan(
         spec=make_spec(vocab_size=vocab_size, context=CONTEXT),
         init_seed=0,
+        base=None,
+        stops=(1, 4),
         context=CONTEXT,
         steps=6,
         batch_rows=8,

@@ -1,7 +1,8 @@
 """Runs trainings that are killed with SIGKILL, resumes them, and prints where each one ended.
 
 A program of its own: it imports torch once and forks a process for every attempt. An attempt dies either at its n-th
-operation on a file of the run (every open, rename, removal, flush to disk and written weight counts), or at some time.
+operation on a file of the run (every open, rename, removal, flush to disk and end of a file of weights counts), or at
+some time.
 """
 
 import json
@@ -21,8 +22,8 @@ from rhapsode.core.events import Events, JsonLines
 from rhapsode.core.manifest import digest
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.trainer import Data
-from rhapsode.weights import directory
 from rhapsode.weights.checkpoint import checkpoints
+from rhapsode.weights.safetensors import TensorWriter
 
 WATCHED = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.scandir", "shutil.rmtree"}
 
@@ -33,8 +34,8 @@ class Assassin:
     def __init__(self, run_dir: Path, moment: int | None) -> None:
         self.count, self._moment, self._prefix = 0, moment, str(run_dir)
         sys.addaudithook(self._hear)
-        for module, name in ((manifest.os, "fsync"), (directory, "save_file")):
-            setattr(module, name, self._around(getattr(module, name)))
+        for owner, name in ((manifest.os, "fsync"), (TensorWriter, "__exit__")):
+            setattr(owner, name, self._around(getattr(owner, name)))
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in WATCHED and str(arguments[0]).startswith(self._prefix):

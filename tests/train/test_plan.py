@@ -16,10 +16,19 @@ SPEC = dataclasses.replace(make_spec(), width=384, context=512)
 
 
 def settled(
-    *, num_rows: int = 1000, num_targets: int = 500_000, **fields: Any
+    *, base: str | None = None, num_rows: int = 1000, num_targets: int = 500_000, **fields: Any
 ) -> tuple[TrainPlan, dict[str, Decision]]:
     config = TrainConfig.model_validate(fields)
-    plan, decisions = settle(config, SPEC, init_seed=5, num_rows=num_rows, num_targets=num_targets)
+    plan, decisions = settle(
+        config,
+        SPEC,
+        init_seed=None if base else 5,
+        base=base,
+        stops=(1,),
+        context=512,
+        num_rows=num_rows,
+        num_targets=num_targets,
+    )
     return plan, {decision.name: decision for decision in decisions}
 
 

@@ -18,7 +18,7 @@ from rhapsode.kernels.cross_entropy import IGNORE, LossSum, cross_entropy_plain
 from rhapsode.kernels.norm import rms_norm_plain
 from rhapsode.kernels.rope import rotate_plain
 from rhapsode.kernels.swiglu import swiglu_plain
-from rhapsode.model import decoder
+from rhapsode.model import decoder, feed_forward, norms
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.objective import Batch, next_token
 from rhapsode.train.optimizer import AdamW
@@ -48,14 +48,16 @@ def plain_gradient(model: Decoder, batch: Batch) -> list[Tensor]:
     """Every operator's specification, all rows at once, one mean over all targets."""
     mask = document_mask(batch.documents)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoder, "rms_norm", rms_norm_plain)
+        patch.setattr(norms, "rms_norm", rms_norm_plain)
         patch.setattr(decoder, "rotate", rotate_plain)
-        patch.setattr(decoder, "swiglu", swiglu_plain)
-        attend = lambda _layer, q, k, v: attend_plain(q, k, v, mask=mask)  # noqa: E731
-        hidden = model(batch.ids, batch.positions, attend=attend)
-        scores = torch.nn.functional.linear(hidden, model.head.weight)
+        patch.setattr(feed_forward, "swiglu", swiglu_plain)
+        twin = Decoder(model.spec).to(model.embedding.weight.dtype)
+        twin.load_state_dict(model.state_dict())
+        attend = lambda _layer, q, k, v, weighing: attend_plain(q, k, v, weighing, mask=mask)  # noqa: E731
+        hidden = twin(batch.ids, batch.positions, attend=attend)
+        scores = torch.nn.functional.linear(hidden, twin.head.weight)
         loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE)
-    return list(torch.autograd.grad(loss, list(model.parameters())))
+    return list(torch.autograd.grad(loss, list(twin.parameters())))
 
 
 @settings(deadline=None, max_examples=25)
@@ -123,7 +125,8 @@ def test_the_loss_of_a_step_is_the_mean_over_its_targets() -> None:
     batch = random_batch(4, 12, seed=2)
     model, masters, optimizer = setting()
     with torch.no_grad():
-        attend = lambda _layer, q, k, v: attend_plain(q, k, v, mask=document_mask(batch.documents))  # noqa: E731
+        mask = document_mask(batch.documents)
+        attend = lambda _layer, q, k, v, weighing: attend_plain(q, k, v, weighing, mask=mask)  # noqa: E731
         hidden = model(batch.ids, batch.positions, attend=attend)
         expected = cross_entropy_plain(hidden.flatten(0, 1), model.head.weight, batch.targets.flatten())
     result = train_step(

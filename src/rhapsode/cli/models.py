@@ -1,26 +1,101 @@
-"""Which model a person means by a path."""
+"""Which model a person means by a path or a name, and fetching it where it is not here yet."""
 
+import sys
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.weights.checkpoint import STEP, checkpoints
+from rhapsode.core.manifest import is_complete
+
+if TYPE_CHECKING:
+    from rhapsode.catalogue.licences import Terms
+    from rhapsode.catalogue.pull import Pulled
+
+NAME_A_MODEL = "name a model directory (it has a config.json), or a run that has saved one"
 
 
 def find_model(path: Path) -> Path:
-    """The model directory at `path`; for a run's directory, its newest model.
+    """The model directory at `path`; for a run's directory, its newest model; for a name, the pulled model.
+
+    A name of the catalogue that is not here yet is pulled, with progress.
 
     Raises:
-        RhapsodeError: there is no model.
+        RhapsodeError: there is no model, or it must be pulled first: the hint is the command.
     """
-    if (path / "config.json").is_file():
-        return path
-    if found := checkpoints(path):
-        return found[-1]
-    what = "holds no model" if path.exists() else "does not exist"
-    raise RhapsodeError(f"{path} {what}", "name a model directory (it has a config.json), or a run that has saved one")
+    from rhapsode.catalogue.models import CATALOGUE
+    from rhapsode.catalogue.pull import unknown
+    from rhapsode.catalogue.store import find
+
+    if (found := _at(path)) is not None:
+        return found
+    name = str(path)
+    if (found := find(name)) is not None:
+        return found
+    entry = CATALOGUE.get(name) or next((entry for entry in CATALOGUE.values() if entry.repo == name), None)
+    if entry is not None:
+        return find(entry.name) or pull_model(entry.name).path
+    if path.exists():
+        raise RhapsodeError(f"{path} holds no model", NAME_A_MODEL)
+    error = unknown(name)
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        raise RhapsodeError(f"{name} is not here", f"if it is a hub's model: rhapsode models pull {name}")
+    raise RhapsodeError(error.message, f"{error.hint}; or {NAME_A_MODEL}")
+
+
+def pull_model(what: str, *, name: str | None = None, accept: Collection[str] = (), can_ask: bool = True) -> "Pulled":
+    """Pull a model with progress; a person at a terminal is asked for a licence that nobody accepted yet."""
+    from rhapsode.catalogue.licences import NotAccepted, record
+    from rhapsode.catalogue.pull import pull
+    from rhapsode.cli.progress import watched
+
+    try:
+        with watched() as events:
+            return pull(what, name=name, accept=accept, events=events)
+    except NotAccepted as refusal:
+        if not (can_ask and sys.stdin.isatty() and sys.stderr.isatty() and ask_person(refusal.terms)):
+            raise
+        record(refusal.terms)
+    with watched() as events:
+        return pull(what, name=name, accept=accept, events=events)
+
+
+def ask_person(terms: "Terms") -> bool:
+    """Ask at the terminal, where the name must be typed: nobody accepts by pressing a key too many."""
+    sys.stderr.write(f"Type {terms.licence.id} to accept this licence: ")
+    sys.stderr.flush()
+    try:
+        return sys.stdin.readline().strip().casefold() == terms.licence.id.casefold()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        raise
 
 
 def model_name(directory: Path) -> str:
     """What a model is called: by its run if it is a checkpoint of one, else by its directory."""
+    from rhapsode.weights.checkpoint import STEP
+
     directory = directory.resolve()
     return directory.parent.name if STEP.fullmatch(directory.name) else directory.name
+
+
+def _at(path: Path) -> Path | None:
+    """The model that lies at `path`, if one does.
+
+    Raises:
+        RhapsodeError: a model lies there that nobody has checked and pulled yet.
+    """
+    from rhapsode.weights.checkpoint import checkpoints
+
+    if path.suffix == ".gguf" and path.is_file():
+        raise _must_be_pulled(path, "is a GGUF file")
+    if (path / "config.json").is_file():
+        if not is_complete(path):
+            raise _must_be_pulled(path, "is a model directory without manifest.json: it was never checked")
+        return path
+    found = checkpoints(path)
+    return found[-1] if found else None
+
+
+def _must_be_pulled(path: Path, what: str) -> RhapsodeError:
+    return RhapsodeError(f"{path} {what}", f"rhapsode models pull {path}")

@@ -8,7 +8,9 @@ from cyclopts import Parameter
 OUT = Path("out")
 
 Recipe = Annotated[Path, Parameter(help="The recipe, a YAML file.")]
-Model = Annotated[Path, Parameter(help="A model directory, or a run, whose newest model is taken.")]
+Model = Annotated[
+    Path, Parameter(help="A model directory, a run, whose newest model is taken, or a name of `rhapsode models`.")
+]
 Overrides = Annotated[
     tuple[str, ...],
     Parameter(

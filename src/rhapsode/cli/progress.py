@@ -118,6 +118,9 @@ TITLES = {
     "forecast": "Taking two real steps to forecast the cost",
     "train": "Training",
     "evaluate": "Measuring on held-out documents",
+    "fetch": "Fetching the model",
+    "convert": "Checking its weights, and converting them where they must be",
+    "conformance": "Writing down what it says, as evidence for every reader",
 }
 SENTENCES = {
     "corpus": "{read:,} documents read, {kept:,} kept, {dropped:,} dropped, each for a reason that "
@@ -127,6 +130,8 @@ SENTENCES = {
     "changed": "The plan has changed since it was last made ({hashes}):\n{listed}",
     "validation": "step {step}: {bits_per_byte:.3f} bits per byte on held-out documents",
     "saved": "saved {path}",
+    "measuring": "Measuring this machine once, which takes about two seconds; `rhapsode doctor` measures again",
+    "licence": "Licence: {name}, {url}\nIt asks: {asks}\nIts text: {place}",
 }
 WARNINGS = {
     "damaged": "{path} is passed over: {reason}",

@@ -1,11 +1,17 @@
-"""What this machine has: processor, memory, disk. Limits set for a container count, as they are what we may use."""
+"""What this machine has: processor, memory, disk. Limits set for a container count, as they are what we may use.
+
+What was measured here is kept in `machine.json`, under the machine's identity: a home that several machines share, or
+one that moves, never lends one machine the figures of another.
+"""
 
 import os
 import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from rhapsode.core.home import read_record, write_record
 
 FAST = {
     "avx2": "avx2",
@@ -33,6 +39,43 @@ class Machine(NamedTuple):
     memory: int
     memory_available: int
     disk_free: int
+
+
+class Figures(NamedTuple):
+    """What was measured: bytes a second from memory, operations a second of matrix products by precision."""
+
+    bandwidth: float
+    fp32_flops: float
+    bf16_flops: float
+
+
+KEPT = "machine.json"
+
+
+def identity(machine: Machine) -> str:
+    """What tells machines of different speed apart."""
+    return f"{machine.processor}; {', '.join(machine.flags)}; {machine.threads} threads"
+
+
+def keep(figures: Figures, machine: Machine) -> None:
+    """Remember what was measured on `machine`: the best that it ever did, since other programs may be in the way.
+
+    Raises:
+        OSError: the home cannot be written.
+    """
+    before = kept(machine) or figures
+    best = Figures(*map(max, before, figures))
+    write_record(KEPT, read_record(KEPT) | {identity(machine): best._asdict()})
+
+
+def kept(machine: Machine) -> Figures | None:
+    """What was measured on `machine` before, if it was."""
+    values: Any = read_record(KEPT).get(identity(machine))
+    try:
+        figures = Figures(**{name: float(value) for name, value in values.items()})
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return figures if all(0 < value < float("inf") for value in figures) else None
 
 
 def examine(out: Path) -> Machine:

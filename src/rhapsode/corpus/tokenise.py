@@ -5,6 +5,7 @@ never stale and never made twice.
 """
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,10 +21,11 @@ from rhapsode.corpus.documents import Document, iter_documents
 from rhapsode.corpus.sample import Sizes, choose, measure, take
 from rhapsode.corpus.token_files import TokenWriter, token_dtype
 from rhapsode.corpus.tokens import KIND, SPLITS
-from rhapsode.corpus.tokens_config import TokensConfig
+from rhapsode.corpus.tokens_config import LEARNED, TokensConfig
 from rhapsode.text.tokenizer import Tokenizer, train_tokenizer
 
 REPORT = "report.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 _FORMAT = 1  # of the directory; a change makes all cached tokens unknown
 _BATCH_BYTES = 4_000_000
@@ -41,16 +43,16 @@ def tokenise(
         config: the size of the vocabulary and of the files.
         root: where tokens directories live, each named after its content.
         events: hears "progress" in bytes, in the stages "measure", "vocabulary" and "tokenise".
-        tokenizer_dir: a vocabulary to use as it is, that of the model to be tuned; then nothing is learned, and
-            `vocab_size` and `sample` have no effect.
+        tokenizer_dir: a vocabulary to use as it is, that of the model to be tuned; then nothing is learned,
+            `vocab_size` and `sample` have no effect, and its files are copied byte for byte.
 
     Raises:
         RhapsodeError: the corpus is incomplete or has no training document, or the disk is full.
     """
     inputs = {"corpus": digest(corpus)}
+    recipe = config.model_dump(mode="json", exclude=set(LEARNED) if tokenizer_dir else None)
     if tokenizer_dir is not None:
         inputs["tokenizer"] = _tokenizer_digest(tokenizer_dir)
-    recipe = config.model_dump(mode="json")
     code = {"rhapsode": __version__, "format": _FORMAT, "tokenizers": tokenizers.__version__}
     path = root / value_sha256({"inputs": inputs, "recipe": recipe, "code": code})[:16]
     if is_complete(path):
@@ -71,8 +73,7 @@ class _Making:
         sizes = {split: measure(self.documents(split, "measure")) for split in SPLITS}
         if not sizes["train"].total:
             raise RhapsodeError(f"{self.corpus} has no training text", "its report.json says what was dropped and why")
-        tokenizer = Tokenizer.load(tokenizer_dir) if tokenizer_dir else self.learn(sizes["train"])
-        tokenizer.save(self.work.path)
+        tokenizer = self.take(tokenizer_dir) if tokenizer_dir else self.learn(sizes["train"])
         splits = {split: self.write(split, tokenizer, sizes[split].total) for split in SPLITS}
         notes = [] if tokenizer_dir else _notes(tokenizer, self.config)
         report = {"vocab_size": tokenizer.vocab_size, "notes": notes, "splits": splits}
@@ -96,7 +97,15 @@ class _Making:
     def learn(self, sizes: Sizes) -> Tokenizer:
         documents = self.documents("train", "vocabulary", total=sizes.total)
         sampled = take(documents, choose(sizes, num_bytes=self.config.sample))
-        return train_tokenizer((document.text for document in sampled), vocab_size=self.config.vocab_size)
+        tokenizer = train_tokenizer((document.text for document in sampled), vocab_size=self.config.vocab_size)
+        tokenizer.save(self.work.path)
+        return tokenizer
+
+    def take(self, tokenizer_dir: Path) -> Tokenizer:
+        tokenizer = Tokenizer.load(tokenizer_dir)
+        for file in _tokenizer_files(tokenizer_dir):
+            shutil.copyfile(file, self.work.path / file.name)
+        return tokenizer
 
     def write(self, split: str, tokenizer: Tokenizer, total: int) -> dict[str, Any]:
         """Write the split's files; its part of the report."""
@@ -178,6 +187,8 @@ def _notes(tokenizer: Tokenizer, config: TokensConfig) -> list[str]:
 
 
 def _tokenizer_digest(directory: Path) -> str:
-    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-    files = [directory / name for name in names]
-    return value_sha256({file.name: file_sha256(file) for file in files if file.is_file()})
+    return value_sha256({file.name: file_sha256(file) for file in _tokenizer_files(directory)})
+
+
+def _tokenizer_files(directory: Path) -> list[Path]:
+    return [file for name in TOKENIZER_FILES if (file := directory / name).is_file()]

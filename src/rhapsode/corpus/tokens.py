@@ -97,6 +97,11 @@ class TokenSplit:
         """Ids of each document, bos and eos included: what `pack` takes."""
         return np.asarray(self._stop - self._start, dtype=np.int64)
 
+    @cached_property
+    def largest(self) -> int:
+        """The largest id that occurs; -1 if there is no document."""
+        return max((int(shard.max()) for shard in self._shards), default=-1)
+
     def document(self, index: int) -> Ids:
         """[bos] t1 ... tn [eos], a read-only view of the file."""
         self._check(index)

@@ -4,6 +4,9 @@ from pydantic import Field
 
 from rhapsode.core.config import Bytes, Config, Count
 
+LEARNED = ("vocab_size", "sample")
+"""What shapes a vocabulary that is learned, and has no effect on one that is given."""
+
 
 class TokensConfig(Config):
     """The vocabulary that is learned from the corpus, and the files that ids are written to."""

@@ -27,6 +27,8 @@ from rhapsode.kernels.cross_entropy import IGNORE
 from rhapsode.model.decoder import Decoder
 
 CHUNK = 1024
+CHUNK_SCORES = 2**26
+"""Scores that exist at a time, at most: 256 MB of them; with a large vocabulary a chunk has fewer tokens."""
 _SECONDS_BETWEEN_REPORTS = 0.5
 
 
@@ -110,7 +112,8 @@ def _batch_bits(
 
 def _surprise(model: Decoder, hidden_MD: Tensor, targets_M: Tensor) -> Tensor:
     """[M] -ln p of each target, in float64; the scores of a chunk exist at a time."""
-    chunks = (slice(start, start + CHUNK) for start in range(0, len(targets_M), CHUNK))
+    size = min(CHUNK, max(1, CHUNK_SCORES // model.spec.vocab_size))
+    chunks = (slice(start, start + size) for start in range(0, len(targets_M), size))
     nats = [F.cross_entropy(model.logits(hidden_MD[at]), targets_M[at], reduction="none").double() for at in chunks]
     return torch.cat(nats)
 

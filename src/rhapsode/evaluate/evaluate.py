@@ -29,18 +29,21 @@ def evaluate(
     config: EvaluateConfig,
     root: Path,
     events: Events,
+    context: int | None = None,
     name: str = "model",
     clock: Callable[[], float] = time.monotonic,
 ) -> Evaluation:
     """The model's bits per byte, those of each baseline, and whether the gate is passed.
 
     Args:
-        model: measured at the context it was made for, windows sliding by half of it, in the type of its weights.
+        model: measured in the type of its weights.
         tokens: the tokens directory; its tokenizer must be the model's.
         corpus: the corpus that the tokens were made from.
         config: the recipe's section.
         root: where baselines are kept and found again.
         events: hears "progress", and "evaluated" once for each row.
+        context: most tokens that the model sees at once, windows sliding by half of it; never more than it was made
+            for, which is what None takes.
         name: of the model's row.
         clock: seconds.
 
@@ -49,10 +52,11 @@ def evaluate(
             finite number.
     """
     opened = Tokens.open(tokens)
-    _require_same_vocabulary(model, opened)
-    split = opened.split("validation")
+    split, tokenizer = opened.split("validation"), Tokenizer.load(opened.tokenizer_dir)
+    _require_known(split, model, where=tokens)
     documents = held_out.draw(split, most=config.documents, seed=config.seed)
-    context, stride = model.spec.context, max(1, model.spec.context // 2)
+    context = min(context or model.spec.context, model.spec.context)
+    stride = max(1, context // 2)
     precision = str(model.embedding.weight.dtype).removeprefix("torch.")
     started = clock()
     measured = measure_bits(
@@ -61,7 +65,7 @@ def evaluate(
         documents=documents,
         context=context,
         stride=stride,
-        pad=model.spec.pad,
+        pad=tokenizer.pad,
         batch_tokens=BATCH_TOKENS,
         events=events,
     )
@@ -134,10 +138,10 @@ def _documents(
     )
 
 
-def _require_same_vocabulary(model: Decoder, tokens: Tokens) -> None:
-    known = Tokenizer.load(tokens.tokenizer_dir).vocab_size
-    if known > model.spec.vocab_size:
+def _require_known(split: TokenSplit, model: Decoder, *, where: Path) -> None:
+    """What counts is which ids occur: some vocabularies name tokens that their model has no row for and no text has."""
+    if split.largest >= model.spec.vocab_size:
         raise RhapsodeError(
-            f"{tokens.path} has {known} token ids, the model knows {model.spec.vocab_size}",
+            f"{where} has token id {split.largest:,}, the model knows {model.spec.vocab_size:,}",
             "make the tokens with the model's own tokenizer",
         )

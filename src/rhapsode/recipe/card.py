@@ -1,5 +1,7 @@
 """The model card of a checkpoint: README.md with the front matter that model hubs read."""
 
+from typing import Any
+
 from rhapsode.core.units import format_count
 from rhapsode.core.yaml import write_yaml
 from rhapsode.recipe.plan import Plan
@@ -10,8 +12,7 @@ BODY = """\
 
 {purpose}
 
-A {family}-shaped decoder of {parameters} parameters, trained from scratch by Rhapsode. This is step {step} of {steps},
-after {tokens} tokens.
+{origin} This is step {step} of {steps}, after {tokens} tokens.
 
 ## Data
 
@@ -34,26 +35,20 @@ or `transformers.AutoModelForCausalLM.from_pretrained(...)`.
 - `manifest.json` holds the sha256 of every file here and of everything it was made from
 - measurements of the finished model are in `report.json` and `report.html` of the run
 """
+SCRATCH = "A {family}-shaped decoder of {parameters} parameters, trained from scratch by Rhapsode."
+BASED = """\
+Trained further by Rhapsode from {base}, a {family} model of {parameters} parameters (manifest `{sha256}`). Its licence,
+{licence}, holds for this model too{papers}."""
 
 
 def card_text(plan: Plan, state: TrainingState) -> str:
     """Front matter and text; only what is known while training, so that every checkpoint carries it."""
-    task, spec = plan.recipe.task, plan.train.spec
-    licences = sorted({source.licence for source in plan.recipe.data.sources})
-    front = {
-        "language": task.languages,
-        "license": "other",
-        "license_name": ", ".join(licences),
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["rhapsode", spec.family],
-    }
+    task = plan.recipe.task
     sources = "\n".join(f"- {s.name or s.path} (licence: {s.licence})" for s in plan.recipe.data.sources)
     body = BODY.format(
         name=task.name,
         purpose=task.purpose,
-        family=spec.family,
-        parameters=format_count(spec.parameters),
+        origin=_origin(plan),
         step=state.step,
         steps=plan.train.steps,
         tokens=format_count(state.tokens),
@@ -61,4 +56,38 @@ def card_text(plan: Plan, state: TrainingState) -> str:
         path=f"out/runs/{task.name}",
         plan=plan.hash,
     )
-    return f"---\n{write_yaml({k: v for k, v in front.items() if v})}---\n\n{body}"
+    return f"---\n{write_yaml({k: v for k, v in _front(plan).items() if v})}---\n\n{body}"
+
+
+def _front(plan: Plan) -> dict[str, Any]:
+    task = plan.recipe.task
+    return {
+        "language": task.languages,
+        **_licence(plan.licence),
+        "base_model": plan.base and plan.base.title,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["rhapsode", plan.train.spec.family],
+    }
+
+
+def _licence(name: str) -> dict[str, str]:
+    """Hubs have lower-case names for common licences; others have a name of their own."""
+    is_common = name == name.lower() and name.isprintable() and " " not in name
+    return {"license": name} if is_common else {"license": "other", "license_name": name}
+
+
+def _origin(plan: Plan) -> str:
+    base, spec = plan.base, plan.train.spec
+    parameters = format_count(spec.parameters)
+    if base is None:
+        return SCRATCH.format(family=spec.family, parameters=parameters)
+    papers = ", ".join(f"`{paper.name}`" for paper in base.papers)
+    return BASED.format(
+        base=base.title,
+        family=spec.family,
+        parameters=parameters,
+        sha256=base.sha256[:12],
+        licence=base.licence,
+        papers=f": {papers}" if papers else "",
+    )

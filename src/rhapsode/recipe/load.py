@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rhapsode.core.errors import RecipeError, RhapsodeError
+from rhapsode.core.errors import RecipeError, RhapsodeError, VerificationMismatch
 from rhapsode.core.validate import place_of, problems, validate
 from rhapsode.core.yaml import Document, Key, Place, parse_key, read_value, read_yaml
 from rhapsode.corpus.sources import expand
+from rhapsode.recipe.base import Base, find_base
 from rhapsode.recipe.recipe import Recipe
 
 SET = "--set"
@@ -21,13 +22,17 @@ SET = "--set"
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe with its origin. Relative paths in it start from `base_dir`; `text` is the file as it was read."""
+    """A recipe with its origin, and the model that it starts from, if it names one.
+
+    Relative paths in it start from `base_dir`; `text` is the file as it was read.
+    """
 
     recipe: Recipe
     path: Path
     base_dir: Path
     text: str
     places: Mapping[Key, Place]
+    base: Base | None
 
     def locate(self, key: str) -> str:
         """Where `data.sources[0].path` was given: "file:line" or "--set"; for a default, the section around it."""
@@ -48,9 +53,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     document = _override(read_yaml(text, name=str(path)), overrides)
     if not isinstance(document.value, dict):
         raise RecipeError(f"{path}: not a recipe: it has no sections", "it needs at least `task:` and `data:`")
-    loaded = LoadedRecipe(validate(Recipe, document), path, path.parent, text, document.places)
-    _check_sources(loaded)
-    return loaded
+    recipe, places = validate(Recipe, document), document.places
+    _check_sources(recipe, base_dir=path.parent, places=places)
+    base = _base(recipe, base_dir=path.parent, places=places)
+    return LoadedRecipe(recipe, path, path.parent, text, places, base)
 
 
 def _read(path: Path) -> str:
@@ -99,15 +105,36 @@ def _put(data: Any, key: Key, value: Any, override: str) -> Any:
     return [*items[:step], changed, *items[step + 1 :]]
 
 
-def _check_sources(loaded: LoadedRecipe) -> None:
+def _check_sources(recipe: Recipe, *, base_dir: Path, places: Mapping[Key, Place]) -> None:
     """A source that does not exist is a mistake of the recipe: it is named before anything runs."""
     lines, hint = [], ""
-    for index, source in enumerate(loaded.recipe.data.sources):
+    for index, source in enumerate(recipe.data.sources):
         try:
-            expand(source.path, index=index, base=loaded.base_dir)
+            expand(source.path, index=index, base=base_dir)
         except RhapsodeError as error:
-            place = place_of(("data", "sources", index, "path"), loaded.places)
+            place = place_of(("data", "sources", index, "path"), places)
             lines.append(f"{place.value}: {error.message}")
             hint = error.hint
     if lines:
         raise problems(lines, hint=hint)
+
+
+def _base(recipe: Recipe, *, base_dir: Path, places: Mapping[Key, Place]) -> Base | None:
+    """The model to start from; one that is not here, or reads less than `model.context`, is a mistake of the recipe."""
+    if recipe.model.base is None:
+        return None
+    try:
+        base = find_base(recipe.model.base, beside=base_dir)
+    except VerificationMismatch:
+        raise
+    except RhapsodeError as error:
+        place = place_of(("model", "base"), places)
+        raise RecipeError(f"{place.value}: model.base: {error.message}", error.hint) from None
+    context, most = recipe.model.context, base.spec.context
+    if context > most:
+        place = place_of(("model", "context"), places)
+        raise RecipeError(
+            f"{place.value}: model.context: {context:,} tokens are more than the {most:,} that {base.title} reads",
+            f"set model.context to {most} or less",
+        )
+    return base

@@ -22,13 +22,14 @@ from rhapsode.core.manifest import is_complete, read_manifest, value_sha256, wri
 from rhapsode.corpus.packing import Packing, pack
 from rhapsode.corpus.prepare import prepare
 from rhapsode.corpus.sources import expand
-from rhapsode.corpus.tokenise import tokenise
 from rhapsode.corpus.tokens import Tokens
-from rhapsode.model.size import Ids, shape_of
+from rhapsode.recipe.base import Base
+from rhapsode.recipe.first import from_base, from_scratch
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.recipe import Recipe, dump_recipe
 from rhapsode.recipe.samples import Sample, render_samples
+from rhapsode.recipe.tokens import make_tokens
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.plan import Decision, TrainPlan, settle
 from rhapsode.train.trainer import Data
@@ -50,6 +51,7 @@ class Plan:
     samples: list[Sample]
     settled: dict[str, Any]
     device: torch.device
+    base: Base | None = None
 
     @property
     def hash(self) -> str:
@@ -57,11 +59,25 @@ class Plan:
 
     @property
     def recipe_in_full(self) -> Recipe:
-        """The recipe as it can be read from any folder: its sources' paths are absolute."""
+        """The recipe as it can be read from any folder: paths in it are absolute."""
         data = self.recipe.data
         paths = [expand(s.path, index=i, base=self.base_dir).absolute() for i, s in enumerate(data.sources)]
         sources = [s.model_copy(update={"path": str(p)}) for s, p in zip(data.sources, paths, strict=True)]
-        return self.recipe.model_copy(update={"data": data.model_copy(update={"sources": sources})})
+        update: dict[str, Any] = {"data": data.model_copy(update={"sources": sources})}
+        if self.base is not None:
+            update["model"] = self.recipe.model.model_copy(update={"base": self.base.reference})
+        return self.recipe.model_copy(update=update)
+
+    @property
+    def base_directory(self) -> Path | None:
+        return None if self.base is None else self.base.directory
+
+    @property
+    def licence(self) -> str:
+        """The base's, which holds for what is made from it; from scratch, the names of its texts' licences."""
+        if self.base is not None:
+            return self.base.licence
+        return ", ".join(sorted({source.licence for source in self.recipe.data.sources}))
 
     @property
     def name(self) -> str:
@@ -74,19 +90,21 @@ def make_plan(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> Plan:
     Raises:
         PlanRefused: the plan could not succeed, for example because there is too little data for one step.
     """
-    recipe = loaded.recipe
+    recipe, base = loaded.recipe, loaded.base
     with stage("prepare", events):
         corpus = prepare(recipe.data, root=layout.corpora, base=loaded.base_dir, events=events)
     with stage("tokenise", events):
-        tokens = Tokens.open(tokenise(corpus, recipe.data.tokens, root=layout.tokens, events=events))
+        tokens = Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events))
         data = _packed(tokens, context=recipe.model.context)
     _tell(data, events)
-    tokenizer = data.tokenizer
-    shape = shape_of(recipe.model, ids=Ids(tokenizer.vocab_size, tokenizer.bos, tokenizer.eos, tokenizer.pad))
+    first = from_scratch(recipe, data.tokenizer) if base is None else from_base(base, recipe, tokens)
     train, decisions = settle(
         recipe.train,
-        shape.spec,
-        init_seed=recipe.model.seed,
+        first.spec,
+        init_seed=recipe.model.seed if base is None else None,
+        base=None if base is None else base.sha256,
+        stops=first.stops,
+        context=recipe.model.context,
         num_rows=data.training.num_rows,
         num_targets=data.training.num_targets,
     )
@@ -97,10 +115,11 @@ def make_plan(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> Plan:
         corpus=corpus,
         data=data,
         train=train,
-        decisions=[*(Decision(*row) for row in shape.derivation), *decisions],
-        samples=render_samples(tokens.split("train"), data.training, tokenizer, count=SAMPLES),
+        decisions=[*first.decisions, *decisions],
+        samples=render_samples(tokens.split("train"), data.training, data.tokenizer, count=SAMPLES),
         settled=_settle(recipe, corpus, data, train, device),
         device=device,
+        base=base,
     )
 
 

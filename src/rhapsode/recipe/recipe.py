@@ -1,14 +1,17 @@
 """The five sections of a run, as one typed value."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from rhapsode.core.config import Config
-from rhapsode.core.yaml import write_yaml
+from rhapsode.core.yaml import Key, write_yaml
 from rhapsode.corpus.config import DataConfig
+from rhapsode.corpus.tokens_config import LEARNED
 from rhapsode.evaluate.config import EvaluateConfig
-from rhapsode.model.config import ModelConfig
+from rhapsode.model.config import FROM_SCRATCH, ModelConfig
 from rhapsode.recipe.task import TaskConfig
 from rhapsode.train.config import TrainConfig
 
@@ -22,10 +25,41 @@ class Recipe(Config):
     train: TrainConfig = Field(default=TrainConfig(), description="How it is trained.")
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="How it is measured.")
 
+    def as_json(self) -> dict[str, Any]:
+        """Every value written out, but none that weights to start from have settled."""
+        settled: Any = {"model": set(FROM_SCRATCH), "data": {"tokens": set(LEARNED)}}
+        return self.model_dump(mode="json", exclude=settled if self.model.base else None)
+
+    @model_validator(mode="after")
+    def _nothing_is_without_effect(self) -> Self:
+        if found := list(self._without_effect()):
+            lines = [
+                InitErrorDetails(type=PydanticCustomError("without_effect", "{why}", {"why": why}), loc=key, input=None)
+                for key, why in found
+            ]
+            raise ValidationError.from_exception_data("Recipe", lines)
+        return self
+
+    def _without_effect(self) -> Iterator[tuple[Key, str]]:
+        """Keys that somebody set and nothing would read, each with the reason."""
+        if self.model.base is not None:
+            sections: list[tuple[Key, Config, Sequence[str]]] = [
+                (("model",), self.model, FROM_SCRATCH),
+                (("data", "tokens"), self.data.tokens, LEARNED),
+            ]
+            for key, section, names in sections:
+                for name in names:
+                    if name in section.model_fields_set and getattr(section, name) is not None:
+                        yield (*key, name), "model.base has settled this already; leave one of the two out"
+        optimizer = self.train.optimizer_for(is_trained=self.model.base is not None)
+        if self.train.embedding_learning_rate is not None and optimizer != "muon":
+            why = f"a rate beside Muon, but train.optimizer is {optimizer} here; leave it out, or set that to muon"
+            yield ("train", "embedding_learning_rate"), why
+
 
 def dump_recipe(recipe: Recipe) -> str:
     """YAML with every value written out. Reading it gives an equal recipe."""
-    return write_yaml(recipe.model_dump(mode="json"))
+    return write_yaml(recipe.as_json())
 
 
 def recipe_schema() -> dict[str, Any]:

@@ -132,13 +132,13 @@ def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout, ev
     if (need := memory_floor(plan.train)) > machine.memory_available:
         raise PlanRefused(
             f"training needs at least {format_bytes(need)} of memory, {format_bytes(machine.memory_available)} is free",
-            "make model.size smaller",
+            "make model.size smaller" if plan.base is None else "choose a smaller model.base",
         )
     if known is not None and known["hash"] == plan.hash:
         found = Forecast(**known["forecast"])
     else:
         with stage("forecast", events):
-            found = forecast(plan.train, plan.data, device=plan.device)
+            found = forecast(plan.train, plan.data, device=plan.device, base=plan.base_directory)
     if found.disk_bytes > machine.disk_free:
         raise PlanRefused(
             f"checkpoints need {format_bytes(found.disk_bytes)} of disk, {format_bytes(machine.disk_free)} is free",
@@ -150,24 +150,30 @@ def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout, ev
 def train_run(walk: Walk, plan: Plan, cost: Forecast, *, resume: bool) -> Path:
     """Train exactly `plan`; gives the last checkpoint."""
     copy_plan(plan, layout=walk.layout, to=walk.run_dir)
-    inputs = {"corpus": digest(plan.corpus), "tokens": digest(plan.data.tokens.path), "plan": plan.hash}
-
-    def card(state: TrainingState) -> str:
-        return card_text(plan, state)
-
-    evidence = Evidence(inputs=inputs, recipe=plan.recipe.model_dump(mode="json"), card=card)
     with stage("train", walk.events), stop_wishes() as wish:
-        trainer = Trainer(plan.train, plan.data, device=plan.device, plan_hash=plan.hash)
+        trainer = Trainer(plan.train, plan.data, device=plan.device, base=plan.base_directory, plan_hash=plan.hash)
         run = Run(
             trainer,
             plan.data,
             run_dir=walk.run_dir,
-            evidence=evidence,
+            evidence=_evidence(plan),
             events=walk.events,
             wish=wish,
             peak_flops=cost.peak_flops,
         )
         return run(resume=resume)
+
+
+def _evidence(plan: Plan) -> Evidence:
+    inputs = {"corpus": digest(plan.corpus), "tokens": digest(plan.data.tokens.path), "plan": plan.hash}
+
+    def card(state: TrainingState) -> str:
+        return card_text(plan, state)
+
+    recipe, facts = plan.recipe.as_json(), {"licence": plan.licence}
+    if (base := plan.base) is None:
+        return Evidence(inputs, recipe, card, facts)
+    return Evidence({**inputs, "base": base.sha256}, recipe, card, {**facts, "base": base.title}, base.papers)
 
 
 def evaluate_run(walk: Walk, plan: Plan, model: Path) -> tuple[Evaluation, list[Spoken]]:
@@ -180,6 +186,7 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> tuple[Evaluation, list[
             config=plan.recipe.evaluate,
             root=walk.layout.baselines,
             events=walk.events,
+            context=plan.train.context,
             name=plan.name,
         )
         spoken = speak(plan, model)
@@ -196,10 +203,11 @@ def speak(plan: Plan, model: Path) -> list[Spoken]:
     """The model's completions of held-out prompts and of the recipe's own."""
     engine, tokenizer = load_engine(model)
     config = plan.recipe.evaluate.samples
-    held_out = probes(plan.corpus, config, tokenizer=tokenizer, context=engine.context, seed=plan.recipe.evaluate.seed)
+    context, seed = min(engine.context, plan.train.context), plan.recipe.evaluate.seed
+    held_out = probes(plan.corpus, config, tokenizer=tokenizer, context=context, seed=seed)
     asked = [(p.prompt, p.followed, p.source, p.name) for p in held_out]
     asked += [(prompt, "", "", "") for prompt in plan.recipe.task.prompts]
-    sampling = Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=plan.recipe.evaluate.seed)
+    sampling = Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
     return [
         Spoken(
             prompt=prompt,

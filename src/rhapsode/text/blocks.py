@@ -3,11 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 
-SPLIT = (  # Llama 3's: contractions, words with the mark before them, up to three digits, marks, line ends, spaces
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
 # The library keeps about 250 bytes a token while it works: long texts go through it in blocks, a few at a time.
 _BLOCK_CHARS = 2**17
 _GROUP_CHARS = 2**22
@@ -32,10 +27,7 @@ def runs(text: str | bytes) -> Iterator[str | bytes]:
 
 
 def line_blocks(text: str) -> Iterator[str]:
-    """`text` in blocks that begin at a line's first visible character.
-
-    No match of `SPLIT` reaches over such a place, so the ids of the blocks joined are the ids of the text.
-    """
+    """`text` in blocks that begin at a line's first visible character."""
     start = 0
     while len(text) - start > _BLOCK_CHARS and (cut := _LINE_START.search(text, start + _BLOCK_CHARS)):
         yield text[start : cut.start()]

@@ -1,19 +1,23 @@
 """Conversations as token ids: one function for training, evaluation, serving and export.
 
-A conversation is ChatML. Ids are made piece by piece, never by reading a rendered string, so the boundaries of turns
-are known, not searched for: content cannot forge them, and the loss mask is exact. Rendering a conversation's beginning
-gives a prefix of rendering the whole, and a generation prompt is a prefix of every answer to it.
+A model brings its chat template; `template` renders any. The models trained here speak ChatML, whose ids are made
+piece by piece, never by reading a rendered string, so the boundaries of turns are known, not searched for: the loss
+mask is exact, rendering a conversation's beginning gives a prefix of rendering the whole, and a generation prompt is a
+prefix of every answer to it. In neither can content forge a turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
 from rhapsode.core.config import Config
 from rhapsode.core.errors import RhapsodeError
+from rhapsode.text.template import Conversation
 
 if TYPE_CHECKING:
     from rhapsode.text.tokenizer import Tokenizer
@@ -38,11 +42,21 @@ class Message(Config):
     content: str = Field(description="What is said, word for word.")
 
 
-class Rendered(NamedTuple):
-    """Token ids of a conversation; `mask` is True where the model learns: an answer and the token that ends it."""
+@dataclass(frozen=True)
+class Rendered:
+    """Token ids of a conversation."""
 
     ids: list[int]
-    mask: list[bool]
+    make_mask: Callable[[], list[bool]] = field(repr=False, compare=False)
+
+    @cached_property
+    def mask(self) -> list[bool]:
+        """True where the model learns: an answer and the token that ends it. Made when first asked for.
+
+        Raises:
+            RhapsodeError: the model's chat template does not say what belongs to an answer.
+        """
+        return self.make_mask()
 
 
 def read_messages(rows: Sequence[object], *, where: str = "messages") -> list[Message]:
@@ -62,18 +76,45 @@ def read_messages(rows: Sequence[object], *, where: str = "messages") -> list[Me
     return messages
 
 
-def render(messages: Sequence[Message], *, tokenizer: Tokenizer, add_generation_prompt: bool = False) -> Rendered:
+def render(
+    messages: Sequence[Message],
+    *,
+    tokenizer: Tokenizer,
+    add_generation_prompt: bool = False,
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> Rendered:
     """The conversation's ids and loss mask; with `add_generation_prompt`, up to where the assistant begins to speak.
 
-    The ids are those of transformers' `apply_chat_template` with two intended differences: special tokens spelled in
-    content stay text, and an answer that begins with an empty line is not joined with the line end before it, because
-    a model that is generating could not have joined them.
+    The ids are those of transformers' `apply_chat_template`, but special tokens spelled in content stay text. For the
+    ChatML that is written here there is one more difference: an answer that begins with an empty line is not joined
+    with the line end before it, because a model that is generating could not have joined them.
+
+    Args:
+        tools: JSON Schemas of functions, for templates that tell the model of them.
 
     Raises:
-        RhapsodeError: there is no message, a role is unknown, a system message is not the first, or the tokenizer
-            belongs to a model with another chat template.
+        RhapsodeError: there is no message or no chat template, a role is unknown, or the template refuses.
     """
-    _check(messages, tokenizer)
+    _check(messages)
+    if not tokenizer.has_chat_template:
+        raise RhapsodeError(
+            "this model has no chat template: it was trained to complete text, not to answer",
+            "use completion: rhapsode chat --complete, /v1/completions",
+        )
+    if _is_ours(tokenizer):
+        return _render_chatml(messages, tokenizer=tokenizer, add_generation_prompt=add_generation_prompt)
+    conversation = Conversation(messages, tokenizer=tokenizer, tools=tools)
+    ids = conversation.ids(conversation.text(add_generation_prompt=add_generation_prompt))
+    return Rendered(ids, partial(conversation.mask, add_generation_prompt=add_generation_prompt))
+
+
+def _is_ours(tokenizer: Tokenizer) -> bool:
+    """Whether pieces can be encoded one by one: nothing is put before a text, and turns have tokens of their own."""
+    has_tokens = "bos_token" in tokenizer.names and {START_OF_TURN, END_OF_TURN} <= tokenizer.special_names
+    return tokenizer.chat_template == CHATML and has_tokens and not tokenizer.lead
+
+
+def _render_chatml(messages: Sequence[Message], *, tokenizer: Tokenizer, add_generation_prompt: bool) -> Rendered:
     start = tokenizer.special(START_OF_TURN)
     ids, mask = [tokenizer.bos], [False]
 
@@ -81,7 +122,12 @@ def render(messages: Sequence[Message], *, tokenizer: Tokenizer, add_generation_
         ids.extend(piece)
         mask.extend([trained] * len(piece))
 
-    for message in messages:
+    for index, message in enumerate(messages):
+        if message.role == "system" and index:
+            raise RhapsodeError(
+                f"messages[{index}].role: a system message may only be the first",
+                "move it to the front or make it user",
+            )
         if message.role == "assistant":
             add([start, *tokenizer.encode("assistant\n")])
             add([*tokenizer.encode(message.content), tokenizer.end_of_turn], trained=True)
@@ -90,25 +136,15 @@ def render(messages: Sequence[Message], *, tokenizer: Tokenizer, add_generation_
         add(tokenizer.encode("\n"))
     if add_generation_prompt:
         add([start, *tokenizer.encode("assistant\n")])
-    return Rendered(ids, mask)
+    return Rendered(ids, lambda: mask)
 
 
 _HINT = "a message is an object with role (system, user or assistant) and content (text)"
 
 
-def _check(messages: Sequence[Message], tokenizer: Tokenizer) -> None:
-    if tokenizer.chat_template != CHATML:
-        raise RhapsodeError(
-            "this tokenizer has a chat template of its own, and conversations are rendered as ChatML only",
-            "use a base model, or one whose chat_template.jinja is the ChatML that Rhapsode writes",
-        )
+def _check(messages: Sequence[Message]) -> None:
     if not messages:
         raise RhapsodeError("there are no messages", "a conversation needs at least one message")
     for index, message in enumerate(messages):
         if message.role not in get_args(Role):
             raise RhapsodeError(f"messages[{index}].role: {message.role!r} is not a role", _HINT)
-        if message.role == "system" and index:
-            raise RhapsodeError(
-                f"messages[{index}].role: a system message may only be the first",
-                "move it to the front or make it user",
-            )

@@ -1,81 +1,104 @@
-"""Text to token ids and back: byte-level BPE that can say anything and forge nothing.
+"""Text to token ids and back: byte-pair encoding that forges nothing.
 
-All 256 bytes are tokens, so every input round-trips, whatever its bytes. Special tokens exist only as ids: `encode`
-reads "<|im_end|>" as ordinary characters, so no document and no user can end a turn or open a system message.
-The files are those of the Hugging Face ecosystem; `AutoTokenizer` reads them and gives the same ids.
+Special tokens exist only as ids: `encode` reads "<|im_end|>" as ordinary characters, so no document and no user can
+end a turn or open a system message. The files are those of the Hugging Face ecosystem; `AutoTokenizer` reads them and
+gives the same ids.
+
+What comes back: the vocabularies that are trained here say any bytes and give them back. Others may compose letters
+(NFC), lack a byte, or, as SentencePiece does, put a space before a text (`lead`) and read "▁" as a space; everything
+else comes back, and `is_lossless` says whether all does. Where a vocabulary has no token for a byte, bytes that are
+not UTF-8 become U+FFFD.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import cached_property
+from itertools import takewhile
+from typing import TYPE_CHECKING
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.text.blocks import SPLIT, groups, line_blocks, runs, training_pieces
+from rhapsode.text import library
+from rhapsode.text.blocks import groups, line_blocks, runs, training_pieces
 from rhapsode.text.chat import CHATML, END_OF_TURN, START_OF_TURN
-from rhapsode.text.spelling import byte_spellings, token_bytes
+from rhapsode.text.definition import read_definition
+from rhapsode.text.files import TokenizerFiles, read_files, write_files
+from rhapsode.text.markup import Markup
+from rhapsode.text.spelling import byte_ids, respelled, token_bytes
+from rhapsode.text.stages import SPLIT, cuts_at_lines, is_faithful, starts_with_space, without_start
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|pad|>"
 SPECIAL_TOKENS = (BOS, EOS, PAD, START_OF_TURN, END_OF_TURN)
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
+_ENDS_OF_TURN = (END_OF_TURN, "<|eot_id|>", "<end_of_turn>", "<|end|>")
 
 
 class Tokenizer:
     """A trained vocabulary: `encode`, `decode_bytes`, and the ids that have a meaning of their own.
 
     A vocabulary from elsewhere may lack some of these ids; then `eos` stands in for `bos`, `pad` and `end_of_turn`.
+    `names` holds the tokens that have a role, as bos_token or eos_token, and `chat_template` jinja, or nothing.
+    `prefix` is what stands before every text, the id of bos or nothing; `lead`, the space that some put there besides.
     """
 
-    def __init__(self, source: str, *, names: dict[str, str], chat_template: str) -> None:
-        """Read `source`, the text of a tokenizer.json. `names` holds bos_token, eos_token and pad_token.
+    def __init__(self, source: str, *, names: Mapping[str, str], chat_template: str) -> None:
+        """Read `source`, the text of a tokenizer.json.
+
+        Args:
+            names: the tokens that have a role: eos_token, and bos_token, pad_token, unk_token where there are such.
+            chat_template: how the model writes a conversation, in jinja; empty if it knows none.
 
         Raises:
-            RhapsodeError: it is damaged, it is not byte-level BPE, or a named token is not in it.
+            RhapsodeError: it is damaged, it is of another kind, or a token named for bos, eos or pad is not in it.
         """
-        self.chat_template = chat_template
-        self._source, self._names = source, names
-        self._backend = _backend(source)
-        shape = json.loads(source)
-        self._bytes = token_bytes(shape)
-        self._byte_ids = byte_spellings(self._bytes)
-        self._is_cut_at_lines = _pattern(shape) == SPLIT
+        if "eos_token" not in names:
+            raise RhapsodeError("the tokenizer names no eos_token", "add the key eos_token to tokenizer_config.json")
+        definition = read_definition(source).with_special(names.values())
+        self.names, self.chat_template = dict(names), chat_template
+        self._backend = self._inner = library.load(source, definition)
+        self._source = source.encode()  # the text may have 35 million characters of four bytes each
+        self.lead = b""
+        if starts_with_space(definition):
+            stages = (without_start(definition.normalizer), without_start(definition.pre_tokenizer))
+            self._inner, self.lead = library.with_stages(self._backend, *stages), b" "
+        self._bytes, self._byte_ids = token_bytes(definition), byte_ids(definition)
+        self._special = {token.content: token.id for token in definition.added if token.is_special}
+        self._respelled = {
+            token: respelled(name, definition, self._byte_ids) for name, token in definition.forgeable().items()
+        }
+        self._is_cut_at_lines = cuts_at_lines(definition)
+        self.is_lossless = len(self._byte_ids) == 256 and is_faithful(definition)
         self.vocab_size: int = max(self._bytes) + 1
         self.eos = self.special(names["eos_token"])
         self.bos, self.pad = (self.special(names.get(key, names["eos_token"])) for key in ("bos_token", "pad_token"))
-        known = self._backend.token_to_id(END_OF_TURN)
-        self.end_of_turn: int = self.eos if known is None else known
-        self._prefix: list[int] = self._backend.encode("", add_special_tokens=True).ids
+        self.end_of_turn = self._end_of_turn()
+        self.prefix = self._prefix()
 
     @classmethod
-    def load(cls, directory: Path) -> "Tokenizer":
+    def load(cls, directory: Path) -> Tokenizer:
         """The tokenizer of a Hugging Face model directory."""
-        config = _read_json(directory / "tokenizer_config.json")
-        values = {key: config.get(key) for key in ("bos_token", "eos_token", "pad_token")}
-        names = {k: v["content"] if isinstance(v, dict) else v for k, v in values.items() if v is not None}
-        if "eos_token" not in names:
-            raise RhapsodeError(f"{directory / 'tokenizer_config.json'} names no eos_token", "add the key eos_token")
-        template = directory / "chat_template.jinja"
-        chat_template = _read(template) if template.is_file() else config.get("chat_template") or ""
-        return cls(_read(directory / "tokenizer.json"), names=names, chat_template=chat_template)
+        files = read_files(directory)
+        return cls(files.source, names=files.names, chat_template=files.chat_template)
 
     def save(self, directory: Path, *, model_max_length: int | None = None) -> None:
-        """Write the four files that other readers expect; the same tokenizer always gives the same bytes."""
-        directory.mkdir(parents=True, exist_ok=True)
-        config: dict[str, Any] = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-            **self._names,
-            "chat_template": self.chat_template,
-        }
-        if model_max_length is not None:
-            config["model_max_length"] = model_max_length
-        _write(directory / "tokenizer.json", self._source)
-        _write(directory / "tokenizer_config.json", _json(config))
-        _write(directory / "special_tokens_map.json", _json(self._names))
-        _write(directory / "chat_template.jinja", self.chat_template)
+        """Write the files that other readers expect; the same tokenizer always gives the same bytes."""
+        files = TokenizerFiles(self._source.decode(), self.names, self.chat_template)
+        write_files(directory, files, model_max_length=model_max_length)
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(self.chat_template)
+
+    @property
+    def special_names(self) -> Set[str]:
+        """How special tokens are spelled."""
+        return self._special.keys()
 
     def encode(self, text: str | bytes) -> list[int]:
         """The ids of `text` alone; never a special one. Bytes that are not UTF-8 become one token each."""
@@ -83,19 +106,29 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str | bytes]) -> list[list[int]]:
         """`encode` of each text, in parallel."""
-        pieces = [(index, piece) for index, text in enumerate(texts) for piece in self._pieces(text)]
-        encoded = self._encode_blocks([piece for _, piece in pieces if isinstance(piece, str)])
+        pieces = [
+            (index, self._inner if number else self._backend, piece)
+            for index, text in enumerate(texts)
+            for number, piece in enumerate(self._pieces(text))
+        ]
+        encoded = {
+            backend: self._encode_blocks(backend, [p for _, b, p in pieces if b is backend and isinstance(p, str)])
+            for backend in (self._backend, self._inner)
+        }
         result: list[list[int]] = [[] for _ in texts]
-        for index, piece in pieces:
-            result[index] += next(encoded) if isinstance(piece, str) else [self._byte_ids[byte] for byte in piece]
+        for index, backend, piece in pieces:
+            if isinstance(piece, bytes):
+                result[index] += [self._byte_ids[byte] for byte in piece]
+            else:
+                result[index] += next(encoded[backend])
         return result
 
     def ids(self, text: str | bytes) -> list[int]:
-        """A document's beginning: what `AutoTokenizer(text)` gives, for us the id of bos and then `encode(text)`."""
-        return self._prefix + self.encode(text)
+        """A document's beginning: `prefix`, for us the id of bos, and `encode(text)`. What `AutoTokenizer` gives."""
+        return self.prefix + self.encode(text)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The exact bytes. Special tokens contribute nothing."""
+        """The exact bytes. Special tokens contribute nothing; a text that begins here begins with `lead`."""
         return b"".join(map(self.token_bytes, ids))
 
     def decode(self, ids: Iterable[int], *, errors: str = "replace") -> str:
@@ -116,24 +149,52 @@ class Tokenizer:
         return self.decode([token]) or str(self._backend.id_to_token(token))
 
     def special(self, name: str) -> int:
-        """The id of the special token spelled `name`."""
+        """The id of the token spelled `name`."""
         token: int | None = self._backend.token_to_id(name)
         if token is None:
             raise RhapsodeError(f"tokenizer.json has no token {name!r}", "correct its name in tokenizer_config.json")
         return token
 
+    @cached_property
+    def markup(self) -> Markup:
+        """Reads what a chat template wrote."""
+        return Markup(self._backend, special=self._special, respelled=self._respelled, vocab_size=self.vocab_size)
+
     def _pieces(self, text: str | bytes) -> Iterator[str | bytes]:
-        """Valid text as str, in blocks where they change no id; other bytes as bytes."""
+        """Valid text as str, in blocks where they change no id; other bytes as bytes, if they have tokens."""
         for run in runs(text):
-            if isinstance(run, str) and self._is_cut_at_lines:
+            if isinstance(run, bytes):
+                yield run if self._byte_ids.keys() >= set(run) else "\ufffd" * len(run)
+            elif self._is_cut_at_lines:
                 yield from line_blocks(run)
             else:
                 yield run
 
-    def _encode_blocks(self, blocks: Sequence[str]) -> Iterator[list[int]]:
+    def _encode_blocks(self, backend: tokenizers.Tokenizer, blocks: Sequence[str]) -> Iterator[list[int]]:
         for group in groups(blocks):
-            for encoding in self._backend.encode_batch_fast(group, add_special_tokens=False):
-                yield encoding.ids
+            with library.guarded("the text cannot be encoded"):
+                encodings = backend.encode_batch_fast(group, add_special_tokens=False)
+            for encoding in encodings:
+                yield self._unforged(encoding.ids)
+
+    def _unforged(self, ids: list[int]) -> list[int]:
+        """`ids`, in which letters stand for what would be a special token."""
+        if self._respelled.keys().isdisjoint(ids):
+            return ids
+        return [part for token in ids for part in self._respelled.get(token, [token])]
+
+    def _prefix(self) -> list[int]:
+        """What the post-processor puts before a text."""
+        with library.guarded("tokenizer.json is damaged"):
+            encoding = self._backend.encode("a", add_special_tokens=True)
+        added = takewhile(lambda pair: pair[1], zip(encoding.ids, encoding.special_tokens_mask, strict=True))
+        prefix = [token for token, _ in added]
+        self.decode_bytes(prefix)
+        return prefix
+
+    def _end_of_turn(self) -> int:
+        named = [name for name in _ENDS_OF_TURN if name in self._special]
+        return next((self._special[n] for n in named if n == END_OF_TURN or n in self.chat_template), self.eos)
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
@@ -168,44 +229,3 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     )
     names = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD}
     return Tokenizer(backend.to_str(pretty=True), names=names, chat_template=CHATML)
-
-
-def _backend(source: str) -> tokenizers.Tokenizer:
-    try:
-        backend = tokenizers.Tokenizer.from_str(source)
-    except Exception as error:  # the library raises nothing narrower
-        raise RhapsodeError(f"tokenizer.json is damaged: {error}", "restore the file") from error
-    backend.encode_special_tokens = True
-    return backend
-
-
-def _pattern(shape: dict[str, Any]) -> str | None:
-    """The regular expression that splits text before BPE, where there is exactly one."""
-    stages = (shape.get("pre_tokenizer") or {}).get("pretokenizers", [])
-    patterns = [stage["pattern"].get("Regex") for stage in stages if stage["type"] == "Split"]
-    return patterns[0] if len(patterns) == 1 else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RhapsodeError(f"{path} does not exist", "name a directory that holds a tokenizer") from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_read(path))
-    except ValueError as error:
-        raise RhapsodeError(f"{path} is damaged: {error}", "restore the file") from None
-    if not isinstance(value, dict):
-        raise RhapsodeError(f"{path} is damaged: it holds no object", "restore the file")
-    return value
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

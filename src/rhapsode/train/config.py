@@ -66,8 +66,10 @@ class TrainConfig(Config):
     micro_batch_rows: Count | None = Field(
         default=None, ge=1, description="Rows computed at once; smaller needs less memory and gives the same gradient."
     )
-    optimizer: Literal["muon", "adamw"] = Field(
-        default="muon", description="Muon for matrices with AdamW for the rest, or AdamW for everything."
+    optimizer: Literal["muon", "adamw"] | None = Field(
+        default=None,
+        description="Muon for matrices with AdamW for the rest, or AdamW for everything; if absent, muon from scratch "
+        "and adamw from a base.",
     )
     learning_rate: float | None = Field(
         default=None, gt=0, description="Peak rate of the matrices (Muon) or of everything (AdamW); derived if absent."
@@ -76,8 +78,16 @@ class TrainConfig(Config):
         default=None, gt=0, description="Peak AdamW rate of embeddings and norms beside Muon; derived if absent."
     )
     weight_decay: float = Field(default=0.1, ge=0, description="Decoupled decay of matrices, times the learning rate.")
-    warmup: Share = Field(default=0.02, description="Share of the steps in which the rate rises from zero.")
-    decay: Share = Field(default=0.5, description="Share of the steps, the last ones, in which the rate falls to zero.")
+    warmup: Share | None = Field(
+        default=None,
+        description="Share of the steps in which the rate rises from zero; if absent, 2% from scratch and 10% from a "
+        "base.",
+    )
+    decay: Share | None = Field(
+        default=None,
+        description="Share of the steps, the last ones, in which the rate falls to zero; if absent, 50% from scratch "
+        "and 90% from a base.",
+    )
     clip: float = Field(
         default=1.0, gt=0, description="Largest norm of a step's gradient; a longer one is scaled down."
     )
@@ -89,3 +99,7 @@ class TrainConfig(Config):
     validation_tokens: Count = Field(default=65536, ge=1, description="Held-out tokens of such a look, at most.")
     save_every: Count = Field(default=200, ge=1, description="Steps between two checkpoints.")
     keep: Count = Field(default=2, ge=1, description="Newest checkpoints that are kept; older ones are removed.")
+
+    def optimizer_for(self, *, is_trained: bool) -> Literal["muon", "adamw"]:
+        """The one that is named, or what suits weights that are trained already, or are not."""
+        return self.optimizer or ("adamw" if is_trained else "muon")

@@ -5,11 +5,12 @@ deterministic: killed at any moment and resumed, it ends with the same bytes as 
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rhapsode.conformance.vectors import add_conformance
 from rhapsode.core.errors import Interrupted, PlanRefused, RhapsodeError
 from rhapsode.core.events import Events
 from rhapsode.train.plan import TrainPlan
@@ -30,11 +31,21 @@ SKIPS_IN_A_ROW = 3
 
 @dataclass(frozen=True)
 class Evidence:
-    """What every checkpoint says of its making: digests of its inputs, the recipe, and the model card's text."""
+    """What every checkpoint says of its making.
+
+    Attributes:
+        inputs: digests of all that it is made from.
+        recipe: what was asked for.
+        card: the model card's text.
+        facts: of the base, where there is one.
+        papers: licences and notices that the base asks to be passed on.
+    """
 
     inputs: Mapping[str, str]
     recipe: Mapping[str, Any]
     card: Callable[[TrainingState], str]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    papers: Sequence[Path] = ()
 
 
 class _Stop(Exception):
@@ -143,7 +154,7 @@ class Run:
         return self._saved is not None and self._saved.name == f"step-{self._trainer.state.step:06d}"
 
     def _save(self) -> Path:
-        trainer = self._trainer
+        trainer, evidence = self._trainer, self._evidence
         self._saved = save_checkpoint(
             self._dir,
             spec=trainer.plan.spec,
@@ -151,11 +162,13 @@ class Run:
             optimizer=trainer.optimizer.state(),
             state=trainer.state,
             tokenizer_dir=self._data.tokens.tokenizer_dir,
-            end_of_turn=self._data.tokenizer.end_of_turn,
-            objective=trainer.objective.__name__,
-            card=self._evidence.card(trainer.state),
-            inputs=self._evidence.inputs,
-            recipe=self._evidence.recipe,
+            stops=trainer.plan.stops,
+            card=evidence.card(trainer.state),
+            papers=evidence.papers,
+            inputs=evidence.inputs,
+            recipe=evidence.recipe,
+            facts={"objective": trainer.objective.__name__, **evidence.facts},
+            prove=add_conformance,
         )
         remove_old(self._dir, keep=trainer.plan.keep, newest=trainer.state.step)
         self._events.emit("saved", step=trainer.state.step, path=str(self._saved))

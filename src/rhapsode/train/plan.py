@@ -4,6 +4,7 @@ The loop reads a `TrainPlan` and nothing else, so a number that is not in the pl
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +17,14 @@ EMBEDDING_RATE = 0.012
 ADAMW_RATE = 0.003
 REFERENCE_WIDTH = 256
 MICRO_BATCH_TOKENS = 8192
+GENTLER = 30
+"""Trained weights are moved by so much less than fresh ones: far enough to learn, not so far as to forget."""
+SCRATCH_SCHEDULE = (0.02, 0.5)
+BASE_SCHEDULE = (0.1, 0.9)
+"""Shares of the steps in which the rate rises, and in which it falls; a base has no need of a long stay at the peak
+(Bergsma et al. 2025)."""
+BASE_SCHEDULE_REASON = ": slow while AdamW's moments fill, then down to nothing all the way"
+BASE_OPTIMIZER_REASON = "the base was made by it or its like; Muon would move every direction of a matrix alike"
 
 
 class Decision(NamedTuple):
@@ -28,10 +37,18 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """Every number of a training run; `batch_rows` rows of `context` tokens are one step."""
+    """Every number of a training run; `batch_rows` rows of `context` tokens are one step.
+
+    Attributes:
+        init_seed: draws the first weights; None where they are those of a base.
+        base: the digest of the model that training starts from; None is from scratch.
+        stops: tokens that will end a generation.
+    """
 
     spec: ModelSpec
-    init_seed: int
+    init_seed: int | None
+    base: str | None
+    stops: tuple[int, ...]
     context: int
     steps: int
     batch_rows: int
@@ -55,38 +72,51 @@ class TrainPlan:
 
 
 def settle(
-    config: TrainConfig, spec: ModelSpec, *, init_seed: int, num_rows: int, num_targets: int
+    config: TrainConfig,
+    spec: ModelSpec,
+    *,
+    init_seed: int | None,
+    base: str | None,
+    stops: Sequence[int],
+    context: int,
+    num_rows: int,
+    num_targets: int,
 ) -> tuple[TrainPlan, list[Decision]]:
     """Derive what the recipe leaves open.
 
     Args:
+        init_seed, base, stops: as in `TrainPlan`.
+        context: tokens of a row.
         num_rows: packed rows in the training data.
         num_targets: tokens to predict in one pass over it.
 
     Raises:
         PlanRefused: a batch would be larger than all of the data.
     """
+    is_trained = base is not None
     asked = _asked_tokens(config, num_targets)
-    rows, batch = _batch(config, spec.context, asked, num_rows=num_rows)
+    rows, batch = _batch(config, context, asked, num_rows=num_rows)
     tokens_per_step = rows * num_targets / num_rows
     amount, unit = config.budget
     steps = int(amount) if unit == "steps" else max(1, round(asked / tokens_per_step))
     why = "train.budget" if unit == "steps" else f"{config.budget} / {tokens_per_step:,.0f} trained tokens a step"
-    micro = min(rows, config.micro_batch_rows or max(1, MICRO_BATCH_TOKENS // spec.context))
-    rate, embedding_rate, rates = _rates(config, spec.width)
+    warmup, decay, schedule = _schedule(config, steps, is_trained=is_trained)
+    rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained)
     plan = TrainPlan(
         spec=spec,
         init_seed=init_seed,
-        context=spec.context,
+        base=base,
+        stops=tuple(stops),
+        context=context,
         steps=steps,
         batch_rows=rows,
-        micro_batch_rows=micro,
-        optimizer=config.optimizer,
+        micro_batch_rows=min(rows, config.micro_batch_rows or max(1, MICRO_BATCH_TOKENS // context)),
+        optimizer=config.optimizer_for(is_trained=is_trained),
         learning_rate=rate,
         embedding_learning_rate=embedding_rate,
         weight_decay=config.weight_decay,
-        warmup_steps=round(config.warmup * steps),
-        decay_steps=round(config.decay * steps),
+        warmup_steps=warmup,
+        decay_steps=decay,
         clip=config.clip,
         precision=config.precision,
         order_seed=config.seed,
@@ -95,13 +125,7 @@ def settle(
         save_every=config.save_every,
         keep=config.keep,
     )
-    schedule = f"warm-up {plan.warmup_steps}, decay {plan.decay_steps}"
-    return plan, [
-        batch,
-        Decision("steps", f"{steps:,}", why),
-        Decision("schedule", schedule, f"{config.warmup:.0%} and {config.decay:.0%} of the steps"),
-        *rates,
-    ]
+    return plan, [batch, Decision("steps", f"{steps:,}", why), schedule, *rates]
 
 
 def _asked_tokens(config: TrainConfig, num_targets: int) -> float:
@@ -126,16 +150,33 @@ def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int) ->
     )
 
 
-def _rates(config: TrainConfig, width: int) -> tuple[float, float, list[Decision]]:
-    shrink = math.sqrt(REFERENCE_WIDTH / width)
-    muon = config.optimizer == "muon"
-    formula = f"{MUON_RATE}, the same at any width" if muon else f"{ADAMW_RATE} sqrt({REFERENCE_WIDTH}/{width})"
-    rate = config.learning_rate or (MUON_RATE if muon else ADAMW_RATE * shrink)
+def _schedule(config: TrainConfig, steps: int, *, is_trained: bool) -> tuple[int, int, Decision]:
+    """Steps of warm-up and of decay."""
+    warmup, decay = BASE_SCHEDULE if is_trained else SCRATCH_SCHEDULE
+    because = "" if (config.warmup, config.decay) != (None, None) or not is_trained else BASE_SCHEDULE_REASON
+    warmup = warmup if config.warmup is None else config.warmup
+    decay = decay if config.decay is None else config.decay
+    rising, falling = round(warmup * steps), round(decay * steps)
+    shares = f"{warmup:.0%} and {decay:.0%} of the steps"
+    return rising, falling, Decision("schedule", f"warm-up {rising}, decay {falling}", shares + because)
+
+
+def _rates(config: TrainConfig, width: int, *, is_trained: bool) -> tuple[float, float, list[Decision]]:
+    """The rate of the matrices or of everything, that of the embeddings beside Muon, and why."""
+    muon = config.optimizer_for(is_trained=is_trained) == "muon"
+    shrink, gentler = math.sqrt(REFERENCE_WIDTH / width), 1 / GENTLER if is_trained else 1.0
+    less = f" / {GENTLER}, for weights that are trained already" if is_trained else ""
+    by_width = f" sqrt({REFERENCE_WIDTH}/{width})"
+    derived = (MUON_RATE if muon else ADAMW_RATE * shrink) * gentler
+    formula = f"{MUON_RATE}, the same at any width" if muon else f"{ADAMW_RATE}{by_width}"
+    rate = config.learning_rate or derived
     name = "learning rate (Muon, matrices)" if muon else "learning rate (AdamW)"
-    decisions = [Decision(name, f"{rate:.4g}", "train.learning_rate" if config.learning_rate else formula)]
-    embedding_rate = config.embedding_learning_rate or EMBEDDING_RATE * shrink
+    decisions = [Decision(name, f"{rate:.4g}", "train.learning_rate" if config.learning_rate else formula + less)]
+    embedding_rate = config.embedding_learning_rate or EMBEDDING_RATE * shrink * gentler
     if muon:
-        formula = f"{EMBEDDING_RATE} sqrt({REFERENCE_WIDTH}/{width})"
+        formula = f"{EMBEDDING_RATE}{by_width}{less}"
         why = "train.embedding_learning_rate" if config.embedding_learning_rate else formula
         decisions.append(Decision("learning rate (AdamW, embeddings)", f"{embedding_rate:.4g}", why))
+    elif is_trained and config.optimizer is None:
+        decisions.insert(0, Decision("optimizer", "AdamW", BASE_OPTIMIZER_REASON))
     return rate, embedding_rate, decisions

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from rhapsode.core.errors import VerificationMismatch
+from rhapsode.core.manifest import digest
 from rhapsode.corpus.packing import Packing
 from rhapsode.corpus.tokens import Tokens
 from rhapsode.kernels.allocator import keep_freed_memory
@@ -19,6 +21,7 @@ from rhapsode.train.plan import TrainPlan
 from rhapsode.train.schedule import rate
 from rhapsode.train.step import Masters, StepResult, train_step
 from rhapsode.weights.checkpoint import TrainingState, load_checkpoint
+from rhapsode.weights.directory import load_model
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -34,7 +37,7 @@ class Data:
 
 
 class Trainer:
-    """Begins at step 0 with fresh weights; `restore` goes on from a checkpoint."""
+    """Begins at step 0 with fresh weights, or those of the model in `base`; `restore` goes on from a checkpoint."""
 
     def __init__(
         self,
@@ -42,13 +45,13 @@ class Trainer:
         data: Data,
         *,
         device: torch.device,
+        base: Path | None = None,
         plan_hash: str = "",
         objective: Objective = next_token,
     ) -> None:
         keep_freed_memory()
         self.plan, self.objective = plan, objective
-        model = Decoder(plan.spec)
-        initialise(model, seed=plan.init_seed)
+        model = first_weights(plan, base=base)
         self.masters = Masters(model.to(device))
         self.model = model.to(PRECISIONS[plan.precision])
         self.optimizer = make_optimizer(plan, self.masters)
@@ -87,6 +90,26 @@ class Trainer:
         self.state, optimizer = load_checkpoint(path, spec=self.plan.spec, weights=weights)
         self.optimizer.load(optimizer, steps=self.state.step - self.state.skipped)
         self.masters.publish()
+
+
+def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
+    """The model of step 0, in float32.
+
+    Raises:
+        VerificationMismatch: the base is not the one that was planned, or its bytes have changed.
+    """
+    if plan.base is None:
+        assert plan.init_seed is not None, "a model without a base is drawn from a seed"
+        model = Decoder(plan.spec)
+        initialise(model, seed=plan.init_seed)
+        return model
+    assert base is not None, "the plan names a base"
+    if (found := digest(base)) != plan.base:
+        raise VerificationMismatch(
+            f"{base} is not the model that was planned: its digest is {found[:12]}, not {plan.base[:12]}",
+            "plan again, or put it back",
+        )
+    return load_model(base)
 
 
 def make_optimizer(plan: TrainPlan, masters: Masters) -> Optimizer:

@@ -7,6 +7,7 @@ measurement, which slides a window; it is for the curve.
 import math
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from rhapsode.corpus.packing import Packing, batch
@@ -25,8 +26,7 @@ class Validation:
     ) -> None:
         wanted = min(packing.num_rows, max(1, max_tokens // context))
         self._rows = [int(i) for i in np.linspace(0, packing.num_rows - 1, wanted).round()]
-        self._split, self._packing, self._pad, self._batch = split, packing, tokenizer.pad, rows
-        self._length = np.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)])
+        self._split, self._packing, self._tokenizer, self._batch = split, packing, tokenizer, rows
 
     @torch.no_grad()
     def __call__(self, model: Decoder, objective: Objective) -> float:
@@ -34,7 +34,12 @@ class Validation:
         nats, size = 0.0, 0
         device = model.embedding.weight.device
         for start in range(0, len(self._rows), self._batch):
-            rows = batch(self._split, self._packing, self._rows[start : start + self._batch], pad=self._pad)
+            rows = batch(self._split, self._packing, self._rows[start : start + self._batch], pad=self._tokenizer.pad)
             nats += float(objective(model, to_batch(rows, device=device)).total)
-            size += int(self._length[rows.targets[rows.targets != IGNORE]].sum())
+            size += self._num_bytes(rows.targets[rows.targets != IGNORE])
         return nats / math.log(2) / size
+
+    def _num_bytes(self, ids: npt.NDArray[np.int64]) -> int:
+        """A large vocabulary has holes and is used in part, so only what occurs is looked up."""
+        found = (column.tolist() for column in np.unique(ids, return_counts=True))
+        return sum(len(self._tokenizer.token_bytes(token)) * count for token, count in zip(*found, strict=True))

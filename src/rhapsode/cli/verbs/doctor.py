@@ -12,20 +12,35 @@ from rich.text import Text
 from rhapsode import __version__
 from rhapsode.cli import options
 from rhapsode.cli.console import give, table
-from rhapsode.core.machine import examine
+from rhapsode.core.home import home
+from rhapsode.core.machine import Figures, examine
 from rhapsode.core.units import format_bytes
 
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*([^;]*)(?:;.*extra\s*==\s*['\"]([^'\"]+)['\"])?")
 
 
 def doctor(*, out: options.Out = options.OUT, json: options.Json = False) -> None:
-    """Look at the machine, measure it, and list the packages that are installed and those that are not."""
-    machine = examine(out)._asdict()
+    """Look at the machine, measure it, and list the packages that are installed and those that are not.
+
+    What is measured is kept for the forecasts of `rhapsode models`.
+    """
+    from rhapsode.catalogue.figures import remember
+    from rhapsode.catalogue.store import installed
+    from rhapsode.cli.progress import watched
+
+    machine, torch = examine(out), _torch()
+    bandwidth = _bandwidth()
+    with watched() as events:
+        peaks = _processor_peaks(torch)
+        remember(Figures(bandwidth, peaks["fp32"], peaks["bf16"]), machine, events=events)
     result = {
         "rhapsode": __version__,
         "python": platform.python_version(),
-        "machine": machine,
-        "torch": _torch(),
+        "machine": machine._asdict(),
+        "bandwidth": bandwidth,
+        "torch": torch,
+        "home": str(home()),
+        "models": [model.name for model in installed()],
         "packages": _packages(),
     }
     give(result, as_json=json, show=lambda console: _show(console, result))
@@ -50,6 +65,28 @@ def _torch() -> dict[str, Any]:
             for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
         },
     }
+
+
+def _bandwidth() -> float:
+    """Bytes a second from the memory of the processor, which is what limits a chat on it."""
+    import torch
+
+    from rhapsode.kernels.bandwidth import measure_bandwidth
+
+    return measure_bandwidth(device=torch.device("cpu"))
+
+
+def _processor_peaks(found: Mapping[str, Any]) -> Mapping[str, float]:
+    """The rates of the processor, measured again where those found are a GPU's."""
+    if found["peak_device"] == "cpu":
+        peaks: Mapping[str, float] = found["peak_flops"]
+        return peaks
+    import torch
+
+    from rhapsode.kernels.peak import measure_peak_flops
+
+    precisions = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    return {name: measure_peak_flops(dtype, device=torch.device("cpu")) for name, dtype in precisions.items()}
 
 
 def _packages() -> dict[str, dict[str, dict[str, str | None]]]:
@@ -83,6 +120,8 @@ def _show(console: Console, result: Mapping[str, Any]) -> None:
         ("disk", f"{format_bytes(machine['disk_free'])} free"),
         ("GPU", ", ".join(f"{gpu['name']}, {format_bytes(gpu['memory'])}" for gpu in torch["gpus"]) or "none"),
         ("peak", f"{peaks} ({torch['peak_device']}, measured)"),
+        ("bandwidth", f"{result['bandwidth'] / 1e9:.1f} GB/s from memory (measured)"),
+        ("models", f"{', '.join(result['models']) or 'none yet'} (in {result['home']})"),
     ]
     console.print(table("", ("", ""), rows))
     for group, packages in result["packages"].items():

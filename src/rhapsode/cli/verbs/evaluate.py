@@ -14,7 +14,8 @@ def evaluate(
     /,
     *,
     model: Annotated[
-        Path | None, Parameter(name="--model", help="A model directory; without it, the newest of the recipe's run.")
+        Path | None,
+        Parameter(name="--model", help="A model directory or name; without it, the newest of the recipe's run."),
     ] = None,
     overrides: options.Overrides = (),
     out: options.Out = options.OUT,
@@ -25,20 +26,19 @@ def evaluate(
     from rhapsode.cli.progress import watched
     from rhapsode.cli.tables import show_evaluation
     from rhapsode.corpus.prepare import prepare
-    from rhapsode.corpus.tokenise import tokenise
     from rhapsode.evaluate.evaluate import evaluate as measure
     from rhapsode.recipe.layout import Layout
     from rhapsode.recipe.load import load_recipe
     from rhapsode.recipe.run import check_gate
+    from rhapsode.recipe.tokens import make_tokens
     from rhapsode.weights.directory import load_model
 
     loaded, layout = load_recipe(recipe, overrides), Layout(out)
     directory = find_model(model or layout.runs / loaded.recipe.task.name)
-    data = loaded.recipe.data
     with watched() as events:
-        corpus = prepare(data, root=layout.corpora, base=loaded.base_dir, events=events)
+        corpus = prepare(loaded.recipe.data, root=layout.corpora, base=loaded.base_dir, events=events)
         # another model reads the text with its own tokenizer, and the baselines see the same tokens as the model
-        tokens = tokenise(corpus, data.tokens, root=layout.tokens, events=events, tokenizer_dir=model and directory)
+        tokens = make_tokens(loaded, corpus, layout=layout, events=events, model=model and directory)
         found = measure(
             load_model(directory),
             tokens,
@@ -46,6 +46,7 @@ def evaluate(
             config=loaded.recipe.evaluate,
             root=layout.baselines,
             events=events,
+            context=loaded.recipe.model.context,
             name=loaded.recipe.task.name,
         )
     result = {"model": str(directory), "evaluation": found.as_json()}

@@ -23,15 +23,14 @@ def prepare(
     """Read, clean, deduplicate and split the recipe's sources, and turn them into tokens."""
     from rhapsode.cli.progress import watched
     from rhapsode.corpus.prepare import prepare as prepare_corpus
-    from rhapsode.corpus.tokenise import tokenise
     from rhapsode.recipe.layout import Layout
     from rhapsode.recipe.load import load_recipe
+    from rhapsode.recipe.tokens import make_tokens
 
     loaded, layout = load_recipe(recipe, overrides), Layout(out)
-    data = loaded.recipe.data
     with watched() as events:
-        corpus = prepare_corpus(data, root=layout.corpora, base=loaded.base_dir, events=events)
-        tokens = tokenise(corpus, data.tokens, root=layout.tokens, events=events)
+        corpus = prepare_corpus(loaded.recipe.data, root=layout.corpora, base=loaded.base_dir, events=events)
+        tokens = make_tokens(loaded, corpus, layout=layout, events=events)
     result = {
         "corpus": {"path": str(corpus), **_report(corpus)},
         "tokens": {"path": str(tokens), **_report(tokens)},

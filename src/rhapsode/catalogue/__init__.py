@@ -1,0 +1,1 @@
+"""Open models: what there is, what fits this machine, and how it comes here."""

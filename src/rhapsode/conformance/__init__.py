@@ -1,0 +1,1 @@
+"""Evidence that a model is what its authors published: made once, replayed in any reader."""

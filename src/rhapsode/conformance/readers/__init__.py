@@ -1,0 +1,1 @@
+"""Programs that read a model, each behind the same few questions."""

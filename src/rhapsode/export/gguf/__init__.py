@@ -1,0 +1,1 @@
+"""A model directory to one GGUF file."""

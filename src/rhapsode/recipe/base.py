@@ -1,0 +1,89 @@
+"""Weights to start from: the model directory that a recipe names, and what is known of it. Free of torch."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from rhapsode.catalogue.models import CATALOGUE
+from rhapsode.catalogue.store import KIND, find
+from rhapsode.core.errors import RhapsodeError
+from rhapsode.core.manifest import digest, is_complete, read_manifest
+from rhapsode.model.families.registry import spec_from_config
+from rhapsode.model.spec import ModelSpec
+from rhapsode.weights.json_file import read_object
+
+PAPERS = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*", "*TERMS*")
+"""What a publisher asks to be passed on with every copy, and with what is made from it."""
+PULL = "rhapsode models pull"
+
+
+class Base(NamedTuple):
+    """A complete model that training starts from.
+
+    Attributes:
+        reference: what finds it again from any folder: a pulled model's name, or an absolute path.
+        title: what model cards call it: the hub's repository where it has one.
+        licence: as its manifest names it.
+        papers: the files that its licence asks to be passed on.
+        sha256: of its manifest, and so of all its bytes.
+    """
+
+    reference: str
+    directory: Path
+    title: str
+    licence: str
+    papers: tuple[Path, ...]
+    sha256: str
+    spec: ModelSpec
+
+
+def find_base(name: str, *, beside: Path) -> Base:
+    """The model called `name`, or the one at that path, which starts from the folder `beside`.
+
+    Raises:
+        RhapsodeError: there is none, it is not complete, or its architecture is not known.
+        VerificationMismatch: its manifest is damaged.
+    """
+    path = beside / Path(name).expanduser()
+    is_path = (path / "config.json").is_file()
+    directory = path if is_path else find(name)
+    if directory is None:
+        raise _nowhere(name, path)
+    if not is_complete(directory):
+        raise RhapsodeError(f"{directory} has no manifest.json: it was never checked", f"{PULL} {directory}")
+    facts = read_manifest(directory, kind=KIND).facts
+    return Base(
+        reference=str(directory.absolute()) if is_path else name,
+        directory=directory,
+        title=_title(_own_name(directory) if is_path else name, source=str(facts.get("source", ""))),
+        licence=str(facts.get("licence", "unknown")),
+        papers=tuple(sorted({path for pattern in PAPERS for path in directory.glob(pattern) if path.is_file()})),
+        sha256=digest(directory),
+        spec=_spec(directory),
+    )
+
+
+def _nowhere(name: str, path: Path) -> RhapsodeError:
+    if path.is_dir():
+        return RhapsodeError(f"{path} holds no model", "name a model directory: it has a config.json")
+    if path.exists():
+        return RhapsodeError(f"{path} is no model directory", f"{PULL} {path}")
+    return RhapsodeError(f"{name} is not here", f"{PULL} {name}")
+
+
+def _own_name(directory: Path) -> str:
+    """That of the folder, or of the run whose checkpoint it is."""
+    directory = directory.resolve()
+    return directory.parent.name if directory.name.startswith("step-") else directory.name
+
+
+def _title(name: str, *, source: str) -> str:
+    if source.startswith("hub:"):
+        return source.removeprefix("hub:")
+    return CATALOGUE[name].repo if name in CATALOGUE else name
+
+
+def _spec(directory: Path) -> ModelSpec:
+    try:
+        return spec_from_config(read_object(directory / "config.json"))
+    except RhapsodeError as error:
+        raise RhapsodeError(f"{directory}: {error.message}", error.hint) from None
