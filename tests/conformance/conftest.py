@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,17 @@ def altered(source: Path, into: Path, edit: Edit) -> Path:
     manifest["files"] = {name: file_sha256(into / name) for name in manifest["files"]}
     (into / MANIFEST).write_text(json.dumps(manifest))
     return into
+
+
+def source_of(tokenizer: Tokenizer) -> str:
+    """The text of its tokenizer.json."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        return (Path(folder) / "tokenizer.json").read_text(encoding="utf-8")
+
+
+def with_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
+    return Tokenizer(source_of(tokenizer), names=tokenizer.names, chat_template=template)
 
 
 def edit_json(file: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tokenizers
 
 from rhapsode.conformance.readers.engine import EngineReader
 from rhapsode.text.chat import Message
@@ -67,12 +68,7 @@ class FakeServer:
         return [0, *ids] if self.texts_begin_twice else ids
 
     def _parsed(self, text: str) -> list[int]:
-        backend = self._tokenizer._backend
-        backend.encode_special_tokens = False
-        try:
-            return list(backend.encode(text).ids)
-        finally:
-            backend.encode_special_tokens = True
+        return list(tokenizers.Tokenizer.from_file(str(self.directory / "tokenizer.json")).encode(text).ids)
 
     def _chat_ids(self, rows: list[dict[str, str]]) -> list[int]:
         messages = [Message(role=row["role"], content=row["content"]) for row in rows]  # type: ignore[arg-type]

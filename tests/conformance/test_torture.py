@@ -1,6 +1,8 @@
 import json
 import unicodedata
 
+from tests.conformance.conftest import source_of
+
 from rhapsode.conformance.scripts import RANGES
 from rhapsode.conformance.torture import FOREIGN_SPECIAL, NUM_STRINGS, torture_strings
 from rhapsode.text.tokenizer import SPECIAL_TOKENS, Tokenizer
@@ -42,7 +44,7 @@ def test_this_tokenizers_special_tokens_are_spelled_out(tokenizer: Tokenizer) ->
 
 
 def test_a_vocabulary_with_many_special_tokens_leaves_room_for_the_rest(tokenizer: Tokenizer) -> None:
-    source = json.loads(tokenizer._files.source)
+    source = json.loads(source_of(tokenizer))
     first = 1 + max(source["model"]["vocab"].values())
     like = source["added_tokens"][0]
     source["added_tokens"] += [{**like, "id": first + n, "content": f"<unused{n}>"} for n in range(3000)]

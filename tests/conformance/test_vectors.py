@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conformance.conftest import altered, edit_json, save_model
+from tests.conformance.conftest import altered, edit_json, save_model, with_template
 from tests.conformance.faults import write_template
 from tests.conftest import make_decoder, make_spec
 
@@ -88,7 +88,7 @@ def test_what_is_said_ends_where_an_answer_ends(model_dir: Path, tokenizer: Toke
 
 
 def test_a_model_without_a_template_is_asked_about_texts_alone(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    plain = Tokenizer(tokenizer._files.source, names=tokenizer.names, chat_template="")
+    plain = with_template(tokenizer, "")
     directory = save_model(tmp_path / "base", plain)
     assert not any(case.messages for case in evidence_of(directory).vectors.cases)
     assert [check.name for check in replay_here(directory).checks][:3] == [
@@ -100,7 +100,7 @@ def test_a_model_without_a_template_is_asked_about_texts_alone(tokenizer: Tokeni
 
 def test_a_conversation_that_the_template_refuses_is_left_out(tokenizer: Tokenizer, tmp_path: Path) -> None:
     template = "{% if messages|length != 1 %}{{ raise_exception('one at a time') }}{% endif %}{{ messages[0].content }}"
-    picky = Tokenizer(tokenizer._files.source, names=tokenizer.names, chat_template=template)
+    picky = with_template(tokenizer, template)
     directory = save_model(tmp_path / "picky", picky)
     assert [len(case.messages) for case in evidence_of(directory).vectors.cases if case.messages] == [1, 1]
     assert replay_here(directory).mismatches == ()
@@ -108,7 +108,7 @@ def test_a_conversation_that_the_template_refuses_is_left_out(tokenizer: Tokeniz
 
 def test_a_template_that_writes_the_date_holds_on_another_day(tokenizer: Tokenizer, tmp_path: Path) -> None:
     then, now = "1 Jan 1999 {{ messages[0].content }}", "{{ strftime_now('%d %b %Y') }} {{ messages[0].content }}"
-    written = Tokenizer(tokenizer._files.source, names=tokenizer.names, chat_template=then)
+    written = with_template(tokenizer, then)
     model = save_model(tmp_path / "model", written)
 
     def is_another_day(directory: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_template_that_writes_the_date_holds_on_another_day(tokenizer: Tokeniz
 
 
 def test_whether_a_template_writes_the_date_is_noticed(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    dated = Tokenizer(tokenizer._files.source, names=tokenizer.names, chat_template="{{ strftime_now('%d') }}")
+    dated = with_template(tokenizer, "{{ strftime_now('%d') }}")
     assert evidence_of(save_model(tmp_path / "model", dated)).vectors.is_dated
 
 

@@ -92,6 +92,14 @@ def test_a_plan_in_full() -> None:
     assert rows.documents.tolist() == [[1, 1, 1, 2, 2], [1, 1, 1, 0, 0]]
 
 
+def test_pieces_begin_with_what_they_are_told_to_and_keep_every_target() -> None:
+    packing, split = pack([4, 9, 3, 1, 0], context=5), Listed([4, 9, 3, 1, 0])
+    plain, begun = (batch(split, packing, [2, 1], pad=7, begin=begin) for begin in (None, 3))
+    assert begun.ids.tolist() == [[3, 2006, 2007, 3, 3001], [3, 1001, 1002, 7, 7]]
+    for before, after in zip(plain[1:], begun[1:], strict=True):
+        assert np.array_equal(before, after)
+
+
 def test_nothing_packs_to_nothing() -> None:
     packing = pack([], context=8)
     assert (packing.num_rows, packing.num_targets, packing.efficiency) == (0, 0, 1.0)

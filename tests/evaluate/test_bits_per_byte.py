@@ -29,7 +29,13 @@ def decoder(dtype: torch.dtype = torch.float64) -> Decoder:
 
 
 def measure(
-    model: Decoder, split: TokenSplit, *, context: int = 64, stride: int = 32, batch_tokens: int = 512
+    model: Decoder,
+    split: TokenSplit,
+    *,
+    context: int = 64,
+    stride: int = 32,
+    batch_tokens: int = 512,
+    begin: int | None = None,
 ) -> Measured:
     documents = list(range(split.num_documents))
     return measure_bits(
@@ -39,6 +45,7 @@ def measure(
         context=context,
         stride=stride,
         pad=2,
+        begin=begin,
         batch_tokens=batch_tokens,
         events=Events(),
     )
@@ -53,9 +60,10 @@ def bits_of(model: Decoder, context: np.ndarray, target: int) -> float:
     return -float(F.log_softmax(model.logits(hidden), -1)[target]) / math.log(2)
 
 
-def test_bits_are_those_of_every_token_by_itself(split: TokenSplit) -> None:
+@pytest.mark.parametrize("begin", [None, 7])
+def test_bits_are_those_of_every_token_by_itself(split: TokenSplit, begin: int | None) -> None:
     model, context, stride = decoder(), 24, 10
-    found = measure(model, split, context=context, stride=stride)
+    found = measure(model, split, context=context, stride=stride, begin=begin)
     assert max(len(split.document(i)) for i in range(split.num_documents)) > context + 2 * stride
     for index in range(0, split.num_documents, 4):
         ids = np.asarray(split.document(index))
@@ -63,7 +71,9 @@ def test_bits_are_those_of_every_token_by_itself(split: TokenSplit) -> None:
         for place in range(1, targets + 1):
             moved = max(0, math.ceil((place - context) / stride)) * stride
             start = max(0, min(context + moved, targets) - context)
-            expected += bits_of(model, ids[start:place], int(ids[place]))
+            seen = ids[start:place].copy()
+            seen[0] = seen[0] if begin is None else begin
+            expected += bits_of(model, seen, int(ids[place]))
         assert found.bits[index] == pytest.approx(expected, rel=1e-9)
         assert found.bytes[index] == split.document_bytes(index)
 
@@ -96,6 +106,7 @@ def test_progress_reaches_its_end(split: TokenSplit) -> None:
         context=16,
         stride=8,
         pad=2,
+        begin=None,
         batch_tokens=64,
         events=Events(heard.append),
     )

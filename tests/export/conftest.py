@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tests.conftest import SENTENCES, make_decoder
 from tests.model.cases import GEMMA, GPT2, LLAMA, STABLELM, STARCODER2, of
 from tests.weights import conftest as weights
@@ -68,6 +69,13 @@ def make_model(
         (work.path / "README.md").write_text("---\nlicense: apache-2.0\nlanguage:\n- en\n- el\n---\n\n# A model\n")
         (work.path / "LICENSE").write_text("Do what you like.\n")
     return path
+
+
+def grow(path: Path) -> None:
+    """Make one matrix of a directory too large for half precision."""
+    tensors = load_file(path / "model.safetensors")
+    tensors["model.layers.2.mlp.down_proj.weight"] *= 1e6
+    save_file(tensors, path / "model.safetensors")
 
 
 def export(

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.export.conftest import FAMILIES, export, make_model
+import torch
+from tests.export.conftest import FAMILIES, export, grow, make_model
 from tests.weights.conftest import flip_a_bit, rewrite
 
 from rhapsode.core.errors import RhapsodeError, VerificationMismatch
@@ -105,14 +106,6 @@ def test_a_directory_that_has_changed_is_refused(words_dir: Path, tmp_path: Path
 
 
 def test_numbers_without_room_are_refused_and_leave_nothing(words_dir: Path, tmp_path: Path) -> None:
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    def grow(path: Path) -> None:
-        tensors = load_file(path / "model.safetensors")
-        tensors["model.layers.2.mlp.down_proj.weight"] *= 1e6
-        save_file(tensors, path / "model.safetensors")
-
     model = rewrite(make_model(tmp_path / "model", FAMILIES["llama"], words_dir, dtype=torch.bfloat16), grow)
     with pytest.raises(RhapsodeError, match=r"blk\.2\.ffn_down\.weight holds .* which F16 has no room for"):
         export(model, tmp_path / "out", encoding="f16")

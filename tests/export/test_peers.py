@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.conftest import SENTENCES
-from tests.export.conftest import FAMILIES, MANY, export, make_model
+from tests.export.conftest import FAMILIES, MANY, ROWS, export, make_model
 from tests.export.test_export import left_in
 from tests.model.conftest import dense_logits
 from tests.weights.conftest import rewrite
@@ -19,6 +19,7 @@ from rhapsode.core.events import Event, Events
 from rhapsode.core.manifest import writing
 from rhapsode.export.gguf import export as export_module
 from rhapsode.export.gguf import proof, writer
+from rhapsode.export.gguf.distributions import decoder_scores, distance
 from rhapsode.export.gguf.encodings import encodings
 from rhapsode.export.gguf.export import export_gguf
 from rhapsode.kernels.attention import DenseAttend
@@ -178,6 +179,37 @@ def test_another_way_to_split_text_is_found(
     with pytest.raises(VerificationMismatch, match=r"reads other ids from string \d+, '.+': from id \d+ on ours"):
         export(model, tmp_path / "wrong", verified=True)
     assert left_in(tmp_path / "wrong") == []
+
+
+def test_a_window_that_llama_cpp_passes_over_is_found(words_dir: Path, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model", FAMILIES["phi3"] | {"sliding_window": 9}, words_dir)
+    with pytest.raises(RhapsodeError, match="window|computes another model"):
+        export(model, tmp_path / "out", verified=True)
+    assert left_in(tmp_path / "out") == []
+
+
+def test_a_window_beyond_many_tokens_is_compared(words_dir: Path, tmp_path: Path) -> None:
+    config = FAMILIES["gemma3"] | {"sliding_window": 700, "max_position_embeddings": 1024}
+    heard: list[Event] = []
+    model = make_model(tmp_path / "model", config, words_dir)
+    found = export_gguf(model, tmp_path / "out", name="m", encoding="f32", events=Events(heard.append))
+    assert found.proof is not None
+    assert found.proof.distance.median < 1e-6
+    assert not [event for event in heard if event.kind == "warning"]
+    ids = [3 + index % 200 for index in range(1000)]
+    with LlamaCpp(found.path) as reader:  # more than llama.cpp is given at once
+        theirs = reader.all_scores(ids, first=480)
+        assert theirs.shape == (520, ROWS)
+        assert distance([decoder_scores(read_model(model), ids, last=520)], [theirs]).median < 1e-5
+
+
+def test_a_window_that_is_too_long_to_compare_is_told(words_dir: Path, tmp_path: Path) -> None:
+    config = FAMILIES["gemma3"] | {"sliding_window": 2300, "max_position_embeddings": 4096}
+    heard: list[Event] = []
+    model = make_model(tmp_path / "model", config, words_dir)
+    export_gguf(model, tmp_path / "out", name="m", encoding="f32", events=Events(heard.append))
+    [warning] = [event.fields["message"] for event in heard if event.kind == "warning"]
+    assert warning == "the window of 2300 tokens is not proven: the longest text compared has 2304"
 
 
 def test_a_merge_that_is_missing_is_found(llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

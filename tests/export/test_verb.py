@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.export.conftest import FAMILIES, make_model
+from tests.export.conftest import FAMILIES, grow, make_model
 from tests.export.test_export import left_in
 from tests.model.conftest import dense_logits
+from tests.weights.conftest import rewrite
 
 from rhapsode.cli.app import run
 from rhapsode.conformance.readers.llamacpp import is_installed
@@ -76,14 +77,6 @@ def test_a_directory_in_another_type_of_number(
 def test_numbers_without_room_leave_no_directory(
     words_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from safetensors.torch import load_file, save_file
-    from tests.weights.conftest import rewrite
-
-    def grow(path: Path) -> None:
-        tensors = load_file(path / "model.safetensors")
-        tensors["model.layers.2.mlp.down_proj.weight"] *= 1e6
-        save_file(tensors, path / "model.safetensors")
-
     model = rewrite(make_model(tmp_path / "model", FAMILIES["llama"], words_dir), grow)
     out = tmp_path / "out"
     assert run(["export", str(model), "--format", "safetensors", "--encoding", "f16", "--out", str(out)]) == 1

@@ -13,10 +13,13 @@ from rhapsode.core.events import Events
 from rhapsode.core.manifest import digest
 from rhapsode.model.config import FROM_SCRATCH
 from rhapsode.recipe.base import find_base
+from rhapsode.recipe.begin import begin_of_pieces
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import load_recipe
 from rhapsode.recipe.plan import Plan, make_plan
 from rhapsode.recipe.recipe import Recipe, dump_recipe
+from rhapsode.recipe.run import plan_run, train_run, walking
+from rhapsode.train.trainer import Trainer
 
 ALTERNATIVES = {"size": "5m", "family": "qwen3", "tied": "true", "depth": "3", "width": "64", "seed": "0"}
 
@@ -147,6 +150,36 @@ def test_the_plan_shows_the_base_and_hashes_it(based_path, tmp_path):
     assert plan.settled["train"]["base"] == digest(base.directory)
     assert plan.train.spec.config == base.spec.config
     assert plan.train.context == 64
+
+
+def test_every_piece_begins_as_the_base_has_always_read_it(based_path, tmp_path):
+    """Gemma never met a text without bos; Qwen has none."""
+    plan = plan_of(based_path, tmp_path / "out")
+    said = {decision.name: decision.value for decision in plan.decisions}
+    assert sum(len(plan.data.training.row(row)) for row in range(plan.data.training.num_rows)) > 80
+    loader = Trainer(plan.train, plan.data, device=plan.device, base=plan.base_directory)._load
+    rows = loader(0)
+    starts = rows.ids[(rows.positions == 0) & (rows.documents > 0)]
+    if plan.train.spec.family == "gemma3_text":
+        assert said["every piece begins with"] == "<bos>"
+        assert set(starts.tolist()) == {plan.data.tokenizer.bos}
+        assert {sample.tokens[0].text for sample in plan.samples} == {"<bos>"}
+    else:
+        assert "every piece begins with" not in said
+        assert len(set(starts.tolist())) > 1
+
+
+def test_a_model_from_scratch_passes_on_that_pieces_begin_as_they_are(recipe_path, tmp_path):
+    loaded = load_recipe(recipe_path)
+    with walking(loaded, layout=Layout(tmp_path / "out"), events=Events(), resume=False) as walk:
+        plan, cost = plan_run(loaded, layout=walk.layout, events=Events())
+        model = train_run(walk, plan, cost, resume=False)
+    change = [f"model={{base: {model}, context: 32}}", "data.tokens={}", "task.name=second"]
+    second = plan_of(recipe_path, tmp_path / "out", *change)
+    assert (plan.train.begin, second.train.begin) == (None, None)
+    assert second.base is not None
+    assert second.base.licence == "unknown"
+    assert begin_of_pieces(second.data.tokenizer, {}) == second.data.tokenizer.bos
 
 
 @only_gemma

@@ -250,6 +250,12 @@ def test_tools_are_told_to_the_model_and_forge_nothing(make: Make) -> None:
     assert "of a place: <|im_end|>" in both.ours.decode(wild)
 
 
+def test_tools_that_no_template_tells_of_are_not_dropped_silently(make: Make, tokenizer: Tokenizer) -> None:
+    for loaded in (tokenizer, Tokenizer.load(make("llama3", chat_template=LLAMA3))):
+        with pytest.raises(RhapsodeError, match="tells it of no tools"):
+            render([Message(role="user", content="Rain?")], tokenizer=loaded, tools=[TOOL])
+
+
 def test_what_utf8_cannot_say_is_replaced(make: Make) -> None:
     loaded = Tokenizer.load(make("qwen", chat_template=QWEN))
     ids = render([Message(role="user", content="a\ud800b")], tokenizer=loaded).ids

@@ -30,6 +30,7 @@ def make_plan(*, vocab_size: int, **changes: Any) -> TrainPlan:
         init_seed=0,
         base=None,
         stops=(1, 4),
+        begin=None,
         context=CONTEXT,
         steps=6,
         batch_rows=8,

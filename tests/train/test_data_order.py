@@ -10,7 +10,7 @@ from rhapsode.train.validation import Validation
 
 def make_loader(data: Data, *, rows: int, seed: int = 0) -> Loader:
     split = data.tokens.split("train")
-    return Loader(split, data.training, rows=rows, seed=seed, pad=data.tokenizer.pad, device=CPU)
+    return Loader(split, data.training, rows=rows, seed=seed, pad=data.tokenizer.pad, begin=None, device=CPU)
 
 
 def test_an_epoch_has_every_row_once_and_the_next_has_another_order(data: Data) -> None:
@@ -50,7 +50,7 @@ def test_validation_looks_at_the_same_rows_and_counts_bits_of_text(data: Data) -
 
     def look(max_tokens: int, rows: int) -> float:
         validation = Validation(
-            split, data.held_out, tokenizer=data.tokenizer, max_tokens=max_tokens, context=CONTEXT, rows=rows
+            split, data.held_out, tokenizer=data.tokenizer, max_tokens=max_tokens, rows=rows, begin=None
         )
         return validation(model, next_token)
 

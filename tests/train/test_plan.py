@@ -25,6 +25,7 @@ def settled(
         init_seed=None if base else 5,
         base=base,
         stops=(1,),
+        begin=None,
         context=512,
         num_rows=num_rows,
         num_targets=num_targets,

@@ -14,7 +14,7 @@ from rhapsode.conformance.diagnosis import Diagnosis, Kind, Mismatch
 from rhapsode.conformance.differences import ROUNDED
 from rhapsode.conformance.evidence import Case, Vectors
 from rhapsode.conformance.readers.endpoint import Endpoint, Heard
-from rhapsode.conformance.replay import FORGED, as_of_today, load_evidence, told
+from rhapsode.conformance.replay import FORGED, as_of_today, load_evidence, tied, told
 from rhapsode.conformance.report import Figure, Report, Tally, make_report
 from rhapsode.core.events import Events
 from rhapsode.text.tokenizer import Tokenizer
@@ -128,7 +128,7 @@ class _Replay:
         if place is None or case.gaps[place] > ROUNDED.tie:
             self._greedy.add(self._text_mismatch(case, heard, is_apart=place is not None))
         else:
-            self._greedy.skip(f"it went another way where two tokens were within {ROUNDED.tie:g} nats")
+            self._greedy.skip(tied(ROUNDED))
         same = len(case.greedy) if place is None else place
         pairs = list(zip(case.logprobs[:same], heard.logprobs or (), strict=False))
         if pairs:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import FailFast, Field, ValidationError, model_validator
 
 from rhapsode.conformance.words import DIGITS, MOST_WORDS, sampled
 from rhapsode.core.config import Config
@@ -34,13 +34,19 @@ LAST = 4
 """Positions of a prompt, counted from its end, whose scores are kept."""
 TOP = 64
 MOST_BYTES = 1 << 20
+MOST_MARKS = 8192
+"""Colons and opening brackets: errors and empty values cost far more memory than the bytes that spell them."""
 MOST_IDS = 4096
+MOST_CHARS = 4096
 AGAIN = "the evidence is not genuine; pull or train the model again"
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Ids = np.ndarray[Any, np.dtype[np.int32]]
 
 Token = Annotated[int, Field(ge=0, lt=2**31)]
+# at the first mistake a list is given up: an error for each of a million would be as hard to bear as the list
+Tokens = Annotated[tuple[Token, ...], FailFast()]
+Numbers = Annotated[tuple[float, ...], FailFast()]
 
 
 class Case(Config):
@@ -55,14 +61,14 @@ class Case(Config):
         says: the text of these tokens, up to the first that ends an answer.
     """
 
-    text: str | None = Field(default=None, max_length=4096)
-    messages: tuple[Message, ...] = Field(default=(), max_length=16)
-    ids: tuple[Token, ...] = Field(max_length=MOST_IDS)
+    text: str | None = Field(default=None, max_length=MOST_CHARS)
+    messages: Annotated[tuple[Message, ...], FailFast()] = Field(default=(), max_length=16)
+    ids: Tokens = Field(max_length=MOST_IDS)
     is_look_alike: bool = False
-    greedy: tuple[Token, ...] = Field(default=(), max_length=64)
-    logprobs: tuple[float, ...] = Field(default=(), max_length=64)
-    gaps: tuple[float, ...] = Field(default=(), max_length=64)
-    says: str = Field(default="", max_length=65536)
+    greedy: Tokens = Field(default=(), max_length=64)
+    logprobs: Numbers = Field(default=(), max_length=64)
+    gaps: Numbers = Field(default=(), max_length=64)
+    says: str = Field(default="", max_length=MOST_CHARS)
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> "Case":
@@ -95,11 +101,11 @@ class Vectors(Config):
     version: Literal[1] = 1
     longest: int = Field(ge=1, le=MOST_IDS)
     vocabulary: int = Field(ge=1, lt=2**31)
-    prefix: tuple[Token, ...] = Field(max_length=16)
-    stops: tuple[Token, ...] = Field(max_length=1024)
+    prefix: Tokens = Field(max_length=16)
+    stops: Tokens = Field(max_length=1024)
     is_dated: bool
     words: str = Field(pattern=r"\A[0-9a-f]*\z", max_length=DIGITS * MOST_WORDS)
-    cases: tuple[Case, ...] = Field(min_length=1, max_length=256)
+    cases: Annotated[tuple[Case, ...], FailFast()] = Field(min_length=1, max_length=256)
 
     @model_validator(mode="after")
     def _knows_its_ids(self) -> "Vectors":
@@ -149,18 +155,20 @@ def write_evidence(directory: Path, evidence: Evidence) -> None:
     """Write both files, byte for byte the same for the same evidence.
 
     Raises:
+        RhapsodeError: the model says so much that nobody would read the evidence again.
         OSError: what the system said, for example that the disk is full.
     """
-    folder = directory / FOLDER
-    folder.mkdir(exist_ok=True)
     value = evidence.vectors.model_dump(mode="json", exclude={"cases"})
     head = json.dumps(value, ensure_ascii=False).removesuffix("}")
     cases = [
         json.dumps(case.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False)
         for case in evidence.vectors.cases
     ]
-    text = head + ', "cases": [\n' + ",\n".join(cases) + "\n]}\n"
-    (folder / VECTORS).write_text(text, encoding="utf-8", newline="\n")
+    data = (head + ', "cases": [\n' + ",\n".join(cases) + "\n]}\n").encode()
+    _check_size(data, where=directory / FOLDER / VECTORS)
+    folder = directory / FOLDER
+    folder.mkdir(exist_ok=True)
+    (folder / VECTORS).write_bytes(data)
     write_tensors(folder / LOGITS, {name: torch.from_numpy(array) for name, array in evidence.scores._asdict().items()})
 
 
@@ -173,8 +181,10 @@ def read_evidence(directory: Path) -> Evidence | None:
     path = directory / FOLDER / VECTORS
     if not path.exists():
         return None
+    data = read_bytes(path, most=MOST_BYTES)
+    _check_size(data, where=path)
     try:
-        vectors = Vectors.model_validate_json(read_bytes(path, most=MOST_BYTES))
+        vectors = Vectors.model_validate_json(data)
     except ValidationError as error:
         raise explain(error, where=str(path)) from None
     return Evidence(vectors, _read_scores(directory / FOLDER / LOGITS, vectors))
@@ -185,6 +195,11 @@ def explain(error: ValidationError, *, where: str) -> RhapsodeError:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(step) for step in first["loc"])
     return RhapsodeError(f"{where}: {place or 'the whole'}: {first['msg']}", AGAIN)
+
+
+def _check_size(data: bytes, *, where: Path) -> None:
+    if len(data) > MOST_BYTES or sum(map(data.count, (b":", b"{", b"["))) > MOST_MARKS:
+        raise RhapsodeError(f"{where} holds more than any evidence does", AGAIN)
 
 
 def _read_scores(path: Path, vectors: Vectors) -> TopScores:

@@ -23,6 +23,11 @@ from rhapsode.text.tokenizer import Tokenizer
 FORGED = "this reader takes what users write for special tokens where it is spelled like them"
 
 
+def tied(bounds: Bounds) -> str:
+    """Why greedy text that parts is no mismatch."""
+    return f"it went another way where two tokens were within {bounds.tie:g} nats"
+
+
 def load_evidence(directory: Path) -> Evidence:
     """The evidence that a model directory carries.
 
@@ -167,20 +172,15 @@ class _Replay:
     def _greedy(self) -> Tally:
         cases = [case for case in self._vectors.cases if case.greedy]
         tally = Tally("greedy text", of=len(cases))
-        num_ties = 0
         for case in cases:
             with tally.asking(case.name, failure="greedy text"):
                 found = self._reader.greedy(self._vectors.prompt(case), len(case.greedy))
-                place = next(
-                    (n for n, pair in enumerate(zip(case.greedy, found, strict=True)) if len({*pair}) > 1), None
-                )
-                is_tie = place is not None and case.gaps[place] <= self._bounds.tie
-                num_ties += is_tie
-                tally.add(None if place is None or is_tie else self._greedy_mismatch(case, found, place))
-        if num_ties:
-            self._notes.append(
-                f"greedy text: {num_ties} went another way where two tokens were within {self._bounds.tie:g} nats"
-            )
+                pairs = enumerate(zip(case.greedy, found, strict=True))
+                place = next((number for number, (one, other) in pairs if one != other), None)
+                if place is not None and case.gaps[place] <= self._bounds.tie:
+                    tally.skip(tied(self._bounds))
+                else:
+                    tally.add(None if place is None else self._greedy_mismatch(case, found, place))
         return tally
 
     def _greedy_mismatch(self, case: Case, found: Sequence[int], place: int) -> Mismatch:

@@ -19,6 +19,7 @@ from torch import Tensor
 from rhapsode.conformance.cases import Asked, questions
 from rhapsode.conformance.evidence import (
     LAST,
+    MOST_CHARS,
     MOST_IDS,
     TOP,
     Case,
@@ -179,6 +180,6 @@ def _answered(case: Case, spoken: Sequence[Scored], tokenizer: Tokenizer, *, sto
             "greedy": greedy,
             "logprobs": tuple(round(scored.top[0].logprob, DIGITS) for scored in spoken),
             "gaps": tuple(round(scored.top[0].logprob - scored.top[1].logprob, DIGITS) for scored in spoken),
-            "says": tokenizer.decode(greedy[:end]),
+            "says": tokenizer.decode(greedy[:end])[:MOST_CHARS],
         }
     )

@@ -109,8 +109,15 @@ def pack(lengths: Sequence[int] | Ints, *, context: int) -> Packing:
     return Packing(context, offsets, document[by_row], start[by_row], length[by_row])
 
 
-def batch(split: Documents, packing: Packing, row_indices: Sequence[int] | Ints, *, pad: int) -> Rows:
-    """The named rows, ready for a model. Padding has the id `pad`, no target, position 0 and document 0."""
+def batch(
+    split: Documents, packing: Packing, row_indices: Sequence[int] | Ints, *, pad: int, begin: int | None = None
+) -> Rows:
+    """The named rows, ready for a model. Padding has the id `pad`, no target, position 0 and document 0.
+
+    Args:
+        begin: the id that every piece begins with, in the place of its first: some models have never read a text
+            without it, and are lost. None leaves pieces from the middle of a document as they are.
+    """
     shape = (len(row_indices), packing.context)
     rows = Rows(np.full(shape, pad), np.full(shape, NO_TARGET), np.zeros(shape, np.int64), np.zeros(shape, np.int64))
     positions = np.arange(packing.context)
@@ -120,6 +127,8 @@ def batch(split: Documents, packing: Packing, row_indices: Sequence[int] | Ints,
             ids = split.document(document)[start : start + length + 1]
             here = slice(place, place + length)
             rows.ids[b, here] = ids[:-1]
+            if begin is not None:
+                rows.ids[b, place] = begin
             rows.targets[b, here] = ids[1:]
             rows.positions[b, here] = positions[:length]
             rows.documents[b, here] = number

@@ -48,6 +48,7 @@ def measure_bits(
     context: int,
     stride: int,
     pad: int,
+    begin: int | None,
     batch_tokens: int,
     events: Events,
 ) -> Measured:
@@ -60,6 +61,8 @@ def measure_bits(
         context: most tokens that the model sees at once.
         stride: tokens by which windows slide over longer documents, see `windows`.
         pad: the id that fills rows.
+        begin: the id that every window begins with, in the place of its first; None leaves those that begin in the
+            middle of a document as they are.
         batch_tokens: most tokens computed at once; a row at least.
         events: hears progress.
 
@@ -72,7 +75,10 @@ def measure_bits(
     total = sum(window.length for window in windows)
     done, reported = 0, -math.inf
     for batch in batches(windows, batch_tokens=batch_tokens):
-        rows = [np.asarray(split.document(documents[w.document])[w.start : w.start + w.length + 1]) for w in batch]
+        rows = [np.array(split.document(documents[w.document])[w.start : w.start + w.length + 1]) for w in batch]
+        if begin is not None:
+            for row in rows:
+                row[0] = begin
         bits += _batch_bits(model, batch, rows, pad=pad, num_documents=len(documents))
         done += sum(window.length for window in batch)
         if done == total or time.monotonic() > reported + _SECONDS_BETWEEN_REPORTS:

@@ -30,6 +30,7 @@ def evaluate(
     root: Path,
     events: Events,
     context: int | None = None,
+    begin: int | None = None,
     name: str = "model",
     clock: Callable[[], float] = time.monotonic,
 ) -> Evaluation:
@@ -44,6 +45,7 @@ def evaluate(
         events: hears "progress", and "evaluated" once for each row.
         context: most tokens that the model sees at once, windows sliding by half of it; never more than it was made
             for, which is what None takes.
+        begin: the id that every window begins with; None leaves those from the middle of a document as they are.
         name: of the model's row.
         clock: seconds.
 
@@ -66,6 +68,7 @@ def evaluate(
         context=context,
         stride=stride,
         pad=tokenizer.pad,
+        begin=begin,
         batch_tokens=BATCH_TOKENS,
         events=events,
     )

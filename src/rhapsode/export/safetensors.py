@@ -48,8 +48,9 @@ def export_safetensors(directory: Path, out: Path, *, name: str, encoding: str, 
 
 
 def _rounded(model: Decoder, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    for name, value in model.named_parameters():
-        rounded = value.detach().to(dtype)
+    for name, parameter in model.named_parameters():
+        value = parameter.detach()
+        rounded = value.to(dtype)
         if not torch.isfinite(rounded).all():
             largest, kind = float(value.abs().max()), str(dtype).removeprefix("torch.")
             raise RhapsodeError(

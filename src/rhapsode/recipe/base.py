@@ -1,7 +1,8 @@
 """Weights to start from: the model directory that a recipe names, and what is known of it. Free of torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rhapsode.catalogue.models import CATALOGUE
 from rhapsode.catalogue.store import KIND, find
@@ -24,6 +25,7 @@ class Base(NamedTuple):
         title: what model cards call it: the hub's repository where it has one.
         licence: as its manifest names it.
         papers: the files that its licence asks to be passed on.
+        facts: what its manifest tells.
         sha256: of its manifest, and so of all its bytes.
     """
 
@@ -32,6 +34,7 @@ class Base(NamedTuple):
     title: str
     licence: str
     papers: tuple[Path, ...]
+    facts: Mapping[str, Any]
     sha256: str
     spec: ModelSpec
 
@@ -57,6 +60,7 @@ def find_base(name: str, *, beside: Path) -> Base:
         title=_title(_own_name(directory) if is_path else name, source=str(facts.get("source", ""))),
         licence=str(facts.get("licence", "unknown")),
         papers=tuple(sorted({path for pattern in PAPERS for path in directory.glob(pattern) if path.is_file()})),
+        facts=facts,
         sha256=digest(directory),
         spec=_spec(directory),
     )

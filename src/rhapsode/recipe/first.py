@@ -7,6 +7,7 @@ from rhapsode.corpus.tokens import SPLITS, Tokens
 from rhapsode.model.size import Ids, shape_of
 from rhapsode.model.spec import ModelSpec
 from rhapsode.recipe.base import Base
+from rhapsode.recipe.begin import begin_of_pieces
 from rhapsode.recipe.recipe import Recipe
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.plan import Decision
@@ -14,10 +15,11 @@ from rhapsode.weights.directory import stop_tokens
 
 
 class First(NamedTuple):
-    """Its architecture, the tokens that end its answers, and how both came to be."""
+    """Its architecture, the tokens that end its answers and that begin pieces of text, and how all this came to be."""
 
     spec: ModelSpec
     stops: tuple[int, ...]
+    begin: int | None
     decisions: list[Decision]
 
 
@@ -29,10 +31,10 @@ def from_scratch(recipe: Recipe, tokenizer: Tokenizer) -> First:
     """
     shape = shape_of(recipe.model, ids=Ids(tokenizer.vocab_size, tokenizer.bos, tokenizer.eos, tokenizer.pad))
     stops = tuple(sorted({tokenizer.eos, tokenizer.end_of_turn}))
-    return First(shape.spec, stops, [Decision(*row) for row in shape.derivation])
+    return First(shape.spec, stops, None, [Decision(*row) for row in shape.derivation])
 
 
-def from_base(base: Base, recipe: Recipe, tokens: Tokens) -> First:
+def from_base(base: Base, recipe: Recipe, tokens: Tokens, tokenizer: Tokenizer) -> First:
     """The base's own.
 
     Raises:
@@ -51,4 +53,8 @@ def from_base(base: Base, recipe: Recipe, tokens: Tokens) -> First:
         Decision("vocabulary", f"{spec.vocab_size:,} x {spec.width}", "of the base, with its tokenizer"),
         Decision("context", f"{recipe.model.context:,}", f"model.context; the base reads up to {spec.context:,}"),
     ]
-    return First(spec, stop_tokens(base.directory), decisions)
+    begin = begin_of_pieces(tokenizer, base.facts)
+    if begin is not None:
+        why = "the base has read no text without it, not even a piece from the middle of one"
+        decisions.append(Decision("every piece begins with", tokenizer.show(begin), why))
+    return First(spec, stop_tokens(base.directory), begin, decisions)

@@ -97,13 +97,14 @@ def make_plan(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> Plan:
         tokens = Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events))
         data = _packed(tokens, context=recipe.model.context)
     _tell(data, events)
-    first = from_scratch(recipe, data.tokenizer) if base is None else from_base(base, recipe, tokens)
+    first = from_scratch(recipe, data.tokenizer) if base is None else from_base(base, recipe, tokens, data.tokenizer)
     train, decisions = settle(
         recipe.train,
         first.spec,
         init_seed=recipe.model.seed if base is None else None,
         base=None if base is None else base.sha256,
         stops=first.stops,
+        begin=first.begin,
         context=recipe.model.context,
         num_rows=data.training.num_rows,
         num_targets=data.training.num_targets,
@@ -116,7 +117,7 @@ def make_plan(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> Plan:
         data=data,
         train=train,
         decisions=[*first.decisions, *decisions],
-        samples=render_samples(tokens.split("train"), data.training, data.tokenizer, count=SAMPLES),
+        samples=render_samples(tokens.split("train"), data.training, data.tokenizer, count=SAMPLES, begin=train.begin),
         settled=_settle(recipe, corpus, data, train, device),
         device=device,
         base=base,

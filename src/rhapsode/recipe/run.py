@@ -24,6 +24,7 @@ from rhapsode.engine.sampling import Sampling
 from rhapsode.evaluate.evaluate import evaluate
 from rhapsode.evaluate.evaluation import Evaluation
 from rhapsode.evaluate.probes import probes
+from rhapsode.recipe.begin import DOCUMENTS, FACT
 from rhapsode.recipe.card import card_text
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
@@ -170,10 +171,11 @@ def _evidence(plan: Plan) -> Evidence:
     def card(state: TrainingState) -> str:
         return card_text(plan, state)
 
-    recipe, facts = plan.recipe.as_json(), {"licence": plan.licence}
+    recipe, licence = plan.recipe.as_json(), {"licence": plan.licence}
     if (base := plan.base) is None:
-        return Evidence(inputs, recipe, card, facts)
-    return Evidence({**inputs, "base": base.sha256}, recipe, card, {**facts, "base": base.title}, base.papers)
+        return Evidence(inputs, recipe, card, {**licence, FACT: DOCUMENTS})
+    facts = {**licence, "base": base.title, **({FACT: base.facts[FACT]} if FACT in base.facts else {})}
+    return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, base.papers)
 
 
 def evaluate_run(walk: Walk, plan: Plan, model: Path) -> tuple[Evaluation, list[Spoken]]:
@@ -187,6 +189,7 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> tuple[Evaluation, list[
             root=walk.layout.baselines,
             events=walk.events,
             context=plan.train.context,
+            begin=plan.train.begin,
             name=plan.name,
         )
         spoken = speak(plan, model)

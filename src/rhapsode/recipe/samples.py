@@ -27,14 +27,16 @@ class Sample(NamedTuple):
     tokens: list[SampleToken]
 
 
-def render_samples(split: TokenSplit, packing: Packing, tokenizer: Tokenizer, *, count: int) -> list[Sample]:
+def render_samples(
+    split: TokenSplit, packing: Packing, tokenizer: Tokenizer, *, count: int, begin: int | None
+) -> list[Sample]:
     """`count` rows, evenly spread."""
     step = max(1, packing.num_rows // count)
-    return [_render(split, packing, tokenizer, row) for row in range(0, packing.num_rows, step)][:count]
+    return [_render(split, packing, tokenizer, row, begin=begin) for row in range(0, packing.num_rows, step)][:count]
 
 
-def _render(split: TokenSplit, packing: Packing, tokenizer: Tokenizer, row: int) -> Sample:
-    rows = batch(split, packing, [row], pad=tokenizer.pad)
+def _render(split: TokenSplit, packing: Packing, tokenizer: Tokenizer, row: int, *, begin: int | None) -> Sample:
+    rows = batch(split, packing, [row], pad=tokenizer.pad, begin=begin)
     ids, targets, documents = rows.ids[0], rows.targets[0], rows.documents[0]
     tokens = []
     for place, token in enumerate(ids[:SHOWN_TOKENS].tolist()):

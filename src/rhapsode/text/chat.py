@@ -93,7 +93,7 @@ def render(
         tools: JSON Schemas of functions, for templates that tell the model of them.
 
     Raises:
-        RhapsodeError: there is no message or no chat template, a role is unknown, or the template refuses.
+        RhapsodeError: there is no message or no chat template, a role is unknown, or the template refuses or fails.
     """
     _check(messages)
     if not tokenizer.has_chat_template:
@@ -101,6 +101,8 @@ def render(
             "this model has no chat template: it was trained to complete text, not to answer",
             "use completion: rhapsode chat --complete, /v1/completions",
         )
+    if tools and "tools" not in tokenizer.chat_template:
+        raise RhapsodeError("the chat template of this model tells it of no tools", "leave the tools out")
     if _is_ours(tokenizer):
         return _render_chatml(messages, tokenizer=tokenizer, add_generation_prompt=add_generation_prompt)
     conversation = Conversation(messages, tokenizer=tokenizer, tools=tools)

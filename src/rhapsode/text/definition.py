@@ -116,7 +116,7 @@ def _definition(value: dict[str, Any]) -> Definition:
     kind = model.get("type", "BPE" if "merges" in model else None)
     if kind != "BPE" or model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
         _refuse(f"holds a {kind} model, neither byte-level BPE nor SentencePiece's", _OTHER_KIND)
-    decoders = list(leaves(value.get("decoder")))
+    decoders = leaves(value.get("decoder"))
     normalizer, pre_tokenizer = value.get("normalizer"), value.get("pre_tokenizer")
     _check_growth(normalizer)
     words = _words(model["vocab"])

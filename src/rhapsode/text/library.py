@@ -21,14 +21,14 @@ _RESTORE = "restore the file"
 
 
 @contextmanager
-def guarded(what: str) -> Iterator[None]:
+def guarded(what: str, hint: str = _RESTORE) -> Iterator[None]:
     """What the library raises within is a RhapsodeError that begins with `what`."""
     try:
         yield
     except BaseException as error:
         if isinstance(error, RhapsodeError) or not (isinstance(error, Exception) or type(error).__name__ == _PANIC):
             raise
-        raise RhapsodeError(f"{what}: {str(error)[:300]}", _RESTORE) from error
+        raise RhapsodeError(f"{what}: {str(error)[:300]}", hint) from error
 
 
 def load(source: str, definition: Definition) -> tokenizers.Tokenizer:

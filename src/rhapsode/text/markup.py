@@ -20,6 +20,7 @@ from rhapsode.core.errors import RhapsodeError
 from rhapsode.text import library
 
 _PRIVATE = range(0x10FFFD, 0xF0000, -1)
+_CHECK = "look at the text, and at the expressions in tokenizer.json"
 _ANY_PRIVATE = re.compile("[\U000f0000-\U0010fffd]")
 
 
@@ -73,6 +74,7 @@ class Markup:
         self._written = library.finder(self._added, normalizer=backend.normalizer)
         self._heads = {name[:stop] for name in special for stop in range(1, len(name))}
         self._tails = {name[start:] for name in special for start in range(1, len(name))}
+        self._spellings = "".join(special)
         self._single = [name for name in special if len(name) == 1]
         self._longest = max(map(len, special), default=0)
         self._names = {self._written.token_to_id(token.content): token.content for token in self._added}
@@ -80,7 +82,7 @@ class Markup:
 
     def shield(self, texts: Iterable[str]) -> Shield:
         """A shield for texts that are rendered together."""
-        char, *others = _unused(texts, 1 + len(self._single))
+        char, *others = _unused([*texts, self._spellings], 1 + len(self._single))
         return Shield(char, dict(zip(self._single, others, strict=True)))
 
     def cover(self, text: str, shield: Shield) -> str:
@@ -102,7 +104,7 @@ class Markup:
         Raises:
             RhapsodeError: the library fails at the text.
         """
-        with library.guarded("the conversation cannot be encoded"):
+        with library.guarded("the conversation cannot be encoded", _CHECK):
             found = self._written.encode(text)
         named = [(self._names[token], span) for token, span in zip(found.ids, found.offsets, strict=True)]
         starts = [(name, text.find(name, *span)) for name, span in named if name in self._special]
@@ -114,7 +116,7 @@ class Markup:
         Raises:
             RhapsodeError: the library fails at the text.
         """
-        [mark] = _unused([text, shield.char, *shield.stand_ins.values()], 1)
+        [mark] = _unused([text, shield.char, *shield.stand_ins.values(), self._spellings], 1)
         places = self.places(text)
         pieces, last = [], 0
         for start, stop, token in places:
@@ -126,7 +128,7 @@ class Markup:
         if self._marked.mark != mark:
             self._marked = self._knowing(mark)
         _, backend, special, meanings = self._marked
-        with library.guarded("the conversation cannot be encoded"):
+        with library.guarded("the conversation cannot be encoded", _CHECK):
             [encoding] = backend.encode_batch_fast([text], add_special_tokens=False)
         found = encoding.ids
         if sum(token in special for token in found) != num_special:

@@ -73,7 +73,9 @@ class Sandbox:
         return reply
 
     def _begin(self) -> subprocess.Popen[str]:
-        """The worker of this process; a forked child begins its own."""
+        """The worker of this process; a forked child begins its own, and one that is gone is replaced."""
+        if self._worker is not None and self._owner == os.getpid() and self._worker.poll() is not None:
+            self._end()
         if self._worker is None or self._owner != os.getpid():
             pipe = subprocess.PIPE
             self._worker = subprocess.Popen(

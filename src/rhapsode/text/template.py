@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rhapsode.text.tokenizer import Tokenizer
 
 _SANDBOX = Sandbox()
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-8 has no bytes for it, so others could not read it
 
 
 class Conversation:
@@ -29,7 +29,7 @@ class Conversation:
         self, messages: Sequence[Message], *, tokenizer: Tokenizer, tools: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         self._tokenizer, self._markup = tokenizer, tokenizer.markup
-        rows = [{"role": message.role, "content": _utf8(message.content)} for message in messages]
+        rows = [{"role": message.role, "content": message.content} for message in messages]
         self._shield = self._markup.shield([tokenizer.chat_template, *_strings(rows), *_strings(list(tools))])
         self._rows = self._covered(rows)
         self._tools = self._covered(list(tools)) or None
@@ -95,7 +95,7 @@ class Conversation:
 
     def _covered(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._markup.cover(value, self._shield)
+            return self._markup.cover(_SURROGATE.sub("\ufffd", value), self._shield)
         if isinstance(value, Mapping):
             return {self._covered(key): self._covered(item) for key, item in value.items()}
         return [self._covered(item) for item in value] if isinstance(value, list | tuple) else value
@@ -108,11 +108,6 @@ def _strings(value: Any) -> list[str]:
     if isinstance(value, list | tuple):
         return [text for item in value for text in _strings(item)]
     return [value] if isinstance(value, str) else []
-
-
-def _utf8(text: str) -> str:
-    """`text`, in which U+FFFD stands for what UTF-8 has no bytes for: others could not read it."""
-    return _SURROGATE.sub("\ufffd", text)
 
 
 def _refuse(index: int, what: str) -> NoReturn:

@@ -124,7 +124,10 @@ class Tokenizer:
         return result
 
     def ids(self, text: str | bytes) -> list[int]:
-        """A document's beginning: `prefix`, for us the id of bos, and `encode(text)`. What `AutoTokenizer` gives."""
+        """A document's beginning: `prefix`, for us the id of bos, and `encode(text)`. What `AutoTokenizer` gives.
+
+        What a post-processor puts behind a text is left out, for the text goes on.
+        """
         return self.prefix + self.encode(text)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
@@ -172,7 +175,7 @@ class Tokenizer:
 
     def _encode_blocks(self, backend: tokenizers.Tokenizer, blocks: Sequence[str]) -> Iterator[list[int]]:
         for group in groups(blocks):
-            with library.guarded("the text cannot be encoded"):
+            with library.guarded("the text cannot be encoded", "look at the expressions in tokenizer.json"):
                 encodings = backend.encode_batch_fast(group, add_special_tokens=False)
             for encoding in encodings:
                 yield self._unforged(encoding.ids)

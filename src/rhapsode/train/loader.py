@@ -12,10 +12,18 @@ class Loader:
     """An endless stream of packed rows, permuted anew in every epoch."""
 
     def __init__(
-        self, split: TokenSplit, packing: Packing, *, rows: int, seed: int, pad: int, device: torch.device
+        self,
+        split: TokenSplit,
+        packing: Packing,
+        *,
+        rows: int,
+        seed: int,
+        pad: int,
+        begin: int | None,
+        device: torch.device,
     ) -> None:
         self._split, self._packing, self._rows = split, packing, rows
-        self._seed, self._pad, self._device = seed, pad, device
+        self._seed, self._pad, self._begin, self._device = seed, pad, begin, device
 
     def rows_of(self, step: int) -> list[int]:
         total = self._packing.num_rows
@@ -23,5 +31,5 @@ class Loader:
         return [permuted(i % total, length=total, seed=self._seed, epoch=i // total) for i in places]
 
     def __call__(self, step: int) -> Batch:
-        rows = batch(self._split, self._packing, self.rows_of(step), pad=self._pad)
+        rows = batch(self._split, self._packing, self.rows_of(step), pad=self._pad, begin=self._begin)
         return to_batch(rows, device=self._device)

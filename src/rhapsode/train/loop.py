@@ -79,8 +79,8 @@ class Run:
             data.held_out,
             tokenizer=data.tokenizer,
             max_tokens=trainer.plan.validation_tokens,
-            context=trainer.plan.context,
             rows=trainer.plan.micro_batch_rows,
+            begin=trainer.plan.begin,
         )
         self._saved: Path | None = None
         self._skips = 0

@@ -43,12 +43,14 @@ class TrainPlan:
         init_seed: draws the first weights; None where they are those of a base.
         base: the digest of the model that training starts from; None is from scratch.
         stops: tokens that will end a generation.
+        begin: the id that every piece of a document begins with, as in `corpus.packing.batch`.
     """
 
     spec: ModelSpec
     init_seed: int | None
     base: str | None
     stops: tuple[int, ...]
+    begin: int | None
     context: int
     steps: int
     batch_rows: int
@@ -78,6 +80,7 @@ def settle(
     init_seed: int | None,
     base: str | None,
     stops: Sequence[int],
+    begin: int | None,
     context: int,
     num_rows: int,
     num_targets: int,
@@ -85,7 +88,7 @@ def settle(
     """Derive what the recipe leaves open.
 
     Args:
-        init_seed, base, stops: as in `TrainPlan`.
+        init_seed, base, stops, begin: as in `TrainPlan`.
         context: tokens of a row.
         num_rows: packed rows in the training data.
         num_targets: tokens to predict in one pass over it.
@@ -107,6 +110,7 @@ def settle(
         init_seed=init_seed,
         base=base,
         stops=tuple(stops),
+        begin=begin,
         context=context,
         steps=steps,
         batch_rows=rows,

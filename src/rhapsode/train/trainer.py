@@ -56,8 +56,15 @@ class Trainer:
         self.model = model.to(PRECISIONS[plan.precision])
         self.optimizer = make_optimizer(plan, self.masters)
         self.state = TrainingState(step=0, tokens=0, skipped=0, plan=plan_hash)
-        split, pad = data.tokens.split("train"), data.tokenizer.pad
-        self._load = Loader(split, data.training, rows=plan.batch_rows, seed=plan.order_seed, pad=pad, device=device)
+        self._load = Loader(
+            data.tokens.split("train"),
+            data.training,
+            rows=plan.batch_rows,
+            seed=plan.order_seed,
+            pad=data.tokenizer.pad,
+            begin=plan.begin,
+            device=device,
+        )
 
     def learning_rate_share(self) -> float:
         """The schedule's share of the peak rate for the next step."""

@@ -22,11 +22,19 @@ class Validation:
     """The same rows every time, spread evenly over the held-out documents."""
 
     def __init__(
-        self, split: TokenSplit, packing: Packing, *, tokenizer: Tokenizer, max_tokens: int, context: int, rows: int
+        self,
+        split: TokenSplit,
+        packing: Packing,
+        *,
+        tokenizer: Tokenizer,
+        max_tokens: int,
+        rows: int,
+        begin: int | None,
     ) -> None:
-        wanted = min(packing.num_rows, max(1, max_tokens // context))
+        wanted = min(packing.num_rows, max(1, max_tokens // packing.context))
         self._rows = [int(i) for i in np.linspace(0, packing.num_rows - 1, wanted).round()]
         self._split, self._packing, self._tokenizer, self._batch = split, packing, tokenizer, rows
+        self._begin = begin
 
     @torch.no_grad()
     def __call__(self, model: Decoder, objective: Objective) -> float:
@@ -34,7 +42,8 @@ class Validation:
         nats, size = 0.0, 0
         device = model.embedding.weight.device
         for start in range(0, len(self._rows), self._batch):
-            rows = batch(self._split, self._packing, self._rows[start : start + self._batch], pad=self._tokenizer.pad)
+            wanted = self._rows[start : start + self._batch]
+            rows = batch(self._split, self._packing, wanted, pad=self._tokenizer.pad, begin=self._begin)
             nats += float(objective(model, to_batch(rows, device=device)).total)
             size += self._num_bytes(rows.targets[rows.targets != IGNORE])
         return nats / math.log(2) / size

@@ -15,8 +15,9 @@ from tests.weights.gguf.vocabularies import OWN, Pieces, finish, own_shape, say_
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.weights.gguf.container import read_gguf
+from rhapsode.weights.gguf.pieces import merges_of
 from rhapsode.weights.gguf.pre_tokenizers import PRE_TOKENIZERS, name_of
-from rhapsode.weights.gguf.tokenizer import GgufTokenizer, merges_of, read_tokenizer
+from rhapsode.weights.gguf.tokenizer import GgufTokenizer, read_tokenizer
 
 Say = Callable[[gguf.GGUFWriter], None]
 TEXTS = texts(600)

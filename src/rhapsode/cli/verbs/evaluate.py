@@ -25,12 +25,15 @@ def evaluate(
     from rhapsode.cli.models import find_model
     from rhapsode.cli.progress import watched
     from rhapsode.cli.tables import show_evaluation
+    from rhapsode.core.manifest import read_manifest
     from rhapsode.corpus.prepare import prepare
     from rhapsode.evaluate.evaluate import evaluate as measure
+    from rhapsode.recipe.begin import begin_of_pieces
     from rhapsode.recipe.layout import Layout
     from rhapsode.recipe.load import load_recipe
     from rhapsode.recipe.run import check_gate
     from rhapsode.recipe.tokens import make_tokens
+    from rhapsode.text.tokenizer import Tokenizer
     from rhapsode.weights.directory import load_model
 
     loaded, layout = load_recipe(recipe, overrides), Layout(out)
@@ -47,6 +50,7 @@ def evaluate(
             root=layout.baselines,
             events=events,
             context=loaded.recipe.model.context,
+            begin=begin_of_pieces(Tokenizer.load(directory), read_manifest(directory).facts),
             name=loaded.recipe.task.name,
         )
     result = {"model": str(directory), "evaluation": found.as_json()}

@@ -123,12 +123,12 @@ def _rows(found: Exported) -> Iterator[tuple[str, str]]:
         yield "llama.cpp", "not asked: nobody has proven that it reads this file"
         return
     yield "ids in llama.cpp", f"the same for {proof.strings:,} strings"
-    yield "next tokens there", f"{_apart(proof.distance)}, from ours with the same weights"
-    yield "cost of the encoding", f"{_apart(proof.cost)}, from the model itself"
+    yield "next tokens there", f"{_apart(proof.distance)} from ours with the weights of the file"
+    yield "cost of the encoding", f"{_apart(proof.cost)} from the model itself"
 
 
 def _apart(distance: Distance) -> str:
     return (
-        f"{distance.median:.1g} nats in the median of {distance.places}, {distance.largest:.1g} at most, "
-        f"{distance.agreement:.0%} the same likeliest token"
+        f"the likeliest is the same in {distance.agreement:.0%} of {distance.places} places; "
+        f"{distance.median:.1g} nats in the median, {distance.largest:.1g} at most,"
     )

@@ -19,15 +19,15 @@ import numpy as np
 
 from rhapsode.conformance.readers.reader import CannotAnswer, Scores
 from rhapsode.core.errors import RhapsodeError, VerificationMismatch
+from rhapsode.core.machine import examine
 from rhapsode.text.chat import Message
 from rhapsode.text.sandbox import Sandbox
 
 PROCESS = "rhapsode.conformance.readers.llamacpp_process"
 LAST_WORDS = 3
 """Lines of what llama.cpp said that an error repeats."""
-
-
 INSTALL = "install it with `pip install 'rhapsode[peers]'`; it is compiled, which takes about 10 minutes"
+_SANDBOX = Sandbox()
 
 
 def is_installed() -> bool:
@@ -56,7 +56,7 @@ class LlamaCpp:
         self._path = path
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", PROCESS, str(path.absolute()), str(len(os.sched_getaffinity(0)))],
+            [sys.executable, "-P", "-m", PROCESS, str(path.absolute()), str(examine(path.parent).threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -90,9 +90,8 @@ class LlamaCpp:
         if not self.template:
             raise CannotAnswer("the file has no chat template")
         said = [{"role": message.role, "content": message.content} for message in messages]
-        variables = {"messages": said, "tools": None, "documents": None, **self._names}
-        variables["add_generation_prompt"] = add_generation_prompt
-        return self.parse(Sandbox().render(self.template, variables))
+        asked = {"messages": said, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
+        return self.parse(_SANDBOX.render(self.template, asked | self._names))
 
     def all_scores(self, ids: Sequence[int], *, first: int = 0) -> Scores:
         """Scores [T - first, V] of what follows each token from number `first` on."""

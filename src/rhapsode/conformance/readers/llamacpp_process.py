@@ -144,6 +144,7 @@ class Model:
         params.n_threads = params.n_threads_batch = self._threads
         params.type_k = params.type_v = FLOAT32
         params.flash_attn_type = self._lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.offload_kqv = params.op_offload = False
         params.no_perf = True
         return params
 

@@ -1,10 +1,10 @@
 """The tokens of a GGUF file, checked: what they spell, what kind each is, and which have a meaning of their own."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.weights.gguf.container import Gguf
@@ -63,11 +63,44 @@ class Vocabulary:
     def wrong(self, what: str, hint: str = "the file is damaged; fetch it again") -> RhapsodeError:
         return RhapsodeError(f"{self.where}: {what}", hint)
 
+    def words(self, texts: Sequence[str]) -> dict[str, int]:
+        """Text -> id; ids that only fill up the embedding have none.
+
+        Raises:
+            RhapsodeError: two tokens have the same text.
+        """
+        used = [token for token, kind in enumerate(self.kinds) if kind != Kind.UNUSED and texts[token]]
+        words = {texts[token]: token for token in used}
+        if len(words) < len(used):
+            twice = next(token for token in used if words[texts[token]] != token)
+            raise self.wrong(f"tokens {twice} and {words[texts[twice]]} are both spelled {texts[twice][:40]!r}")
+        return words
+
     def stops(self) -> tuple[int, ...]:
         """Every id that ends a generation, the end of text first."""
         named = [self.roles[role] for role in ("eos", "eot", "eom") if role in self.roles]
         known = [i for i, kind in enumerate(self.kinds) if kind == Kind.CONTROL and self.tokens[i] in ENDINGS]
         return tuple(dict.fromkeys(named + known))
+
+
+class Parts(NamedTuple):
+    """What a tokenizer.json is made of.
+
+    Attributes:
+        texts: the tokens as they are written there.
+        model: words, merges, and how they are used.
+        normalizer, pre_tokenizer, decoder: what is done to a text before and after.
+        adds_bos: whether a text begins with bos where the file does not say.
+        is_normalized: whether the user's own tokens are looked for after the normalizer.
+    """
+
+    texts: Sequence[str]
+    model: dict[str, Any]
+    normalizer: dict[str, Any] | None
+    pre_tokenizer: dict[str, Any] | None
+    decoder: dict[str, Any]
+    adds_bos: bool
+    is_normalized: bool
 
 
 def read_vocabulary(file: Gguf) -> Vocabulary:
