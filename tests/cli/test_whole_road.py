@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.recipe.bases import make_base
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rhapsode.cli.app import run
@@ -105,6 +106,36 @@ def test_transformers_reads_the_checkpoint_and_agrees(walked):
         attend = DenseAttend(torch.ones_like(ids), dtype=torch.float32)
         logits = model.logits(model(ids, torch.arange(ids.shape[1])[None], attend=attend))
     assert (logits - expected).abs().max() < 1e-3
+
+
+def test_a_base_is_trained_further_and_measured_before_and_after(recipe, tmp_path, capsys):
+    base, out = make_base(tmp_path / "base", "gemma3_text"), tmp_path / "out"
+    further = recipe.parent / "further.yaml"
+    changes = {
+        "name: ships": "name: further",
+        "  tokens: {vocab_size: 300}\n": "",
+        "size: 200k": f"base: {base}",
+        "budget: 12 steps": "budget: 6 steps, learning_rate: 0.01",
+    }
+    text = RECIPE
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    further.write_text(text)
+    assert run(["plan", str(further), "--out", str(out), "--json"]) == 0
+    names = [decision["name"] for decision in json.loads(capsys.readouterr().out)["decisions"]]
+    assert names[:3] == ["base", "licence", "parameters"]
+    assert run(["run", str(further), "--out", str(out), "--json"]) == 0
+    after = json.loads(capsys.readouterr().out)["evaluation"]["rows"]
+    rows = []
+    for model in ([], ["--model", str(base)]):
+        assert run(["evaluate", str(further), "--out", str(out), "--json", *model]) == 0
+        rows.append(json.loads(capsys.readouterr().out)["evaluation"]["rows"])
+    ran, again, before = ({row["name"]: row["bits_per_byte"] for row in found} for found in (after, *rows))
+    assert ran == again
+    assert set(ran) == {"further", "base", "xz", "kneser-ney"}
+    assert ran["base"] > ran["further"] + 0.3
+    assert before == {"further": ran["base"], "xz": ran["xz"], "kneser-ney": ran["kneser-ney"]}
+    assert len(list((out / "tokens").iterdir())) == 1
 
 
 def test_evaluate_gives_the_same_numbers_again(walked, recipe, capsys):

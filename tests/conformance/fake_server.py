@@ -34,7 +34,7 @@ class FakeServer:
     has_usage: bool = True
     has_logprobs: bool = True
     has_chats: bool = True
-    has_tokenize: bool = False
+    tokenize_key: str = ""
     breaks: bool = False
     asked: list[tuple[str, Body]] = field(default_factory=list)
 
@@ -59,8 +59,9 @@ class FakeServer:
                 return (200, self._said(ids, body, is_chat=False)) if ids else (400, {"error": "no prompt"})
             case "/v1/chat/completions" if self.has_chats:
                 return 200, self._said(self._chat_ids(body["messages"]), body, is_chat=True)
-            case "/tokenize" if self.has_tokenize and "content" in body:
-                return 200, {"tokens": self._text_ids(body["content"])}
+            case "/tokenize" if self.tokenize_key:
+                text = body.get(self.tokenize_key)
+                return 200, {"tokens": [] if text is None else self._text_ids(text)}
         return None
 
     def _text_ids(self, text: str) -> list[int]:

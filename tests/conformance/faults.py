@@ -1,6 +1,7 @@
 """What goes wrong with models, done on purpose. Each edit leaves a directory that loads without a word."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,21 @@ from rhapsode.weights.safetensors import TensorFile
 
 def flip_a_bit(directory: Path, *, bit: int = 30) -> None:
     """One bit of one weight of the first layer, in its exponent."""
+    _change_a_weight(directory, lambda word: word ^ (1 << bit))
+
+
+def blow_up(directory: Path) -> None:
+    """One weight becomes infinite."""
+    _change_a_weight(directory, lambda _: 0x7F80_0000)
+
+
+def _change_a_weight(directory: Path, change: Callable[[int], int]) -> None:
     path = directory / "model.safetensors"
     with TensorFile(path) as file:
         start = file.tensors["model.layers.0.mlp.down_proj.weight"].start
     data = bytearray(path.read_bytes())
     (word,) = struct.unpack_from("<I", data, start)
-    struct.pack_into("<I", data, start, word ^ (1 << bit))
+    struct.pack_into("<I", data, start, change(word))
     path.write_bytes(data)
 
 

@@ -74,11 +74,10 @@ def test_what_a_server_does_not_show_is_said(model_dir: Path, url: str) -> None:
     ("fault", "kinds"),
     [
         ({}, []),
-        ({"has_tokenize": True}, []),
         ({"reads_special_tokens": True}, []),
         ({"chats_begin_twice": True}, ["double BOS"]),
         ({"texts_begin_twice": True}, ["double BOS"]),
-        ({"texts_begin_twice": True, "has_usage": False, "has_tokenize": True}, ["double BOS", "greedy text"]),
+        ({"texts_begin_twice": True, "has_usage": False, "tokenize_key": "content"}, ["double BOS", "greedy text"]),
         ({"trims_messages": True}, ["template"]),
     ],
 )
@@ -101,6 +100,26 @@ def test_a_server_of_another_model_is_found_out(
 ) -> None:
     other = altered(model_dir, tmp_path / "other", edit)
     assert in_fake(model_dir, FakeServer(other)).kinds == kinds
+
+
+@pytest.mark.parametrize("key", ["content", "prompt"])
+def test_ids_are_compared_where_a_server_shows_them(key: str, model_dir: Path) -> None:
+    report = in_fake(model_dir, FakeServer(model_dir, tokenize_key=key))
+    assert checks(report)["texts to ids"].compared == 17
+    assert report.mismatches == ()
+
+
+def test_a_server_that_says_less_than_it_was_asked_for_is_named(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeServer(model_dir)
+    said = fake._said
+    monkeypatch.setattr(
+        fake, "_said", lambda ids, body, *, is_chat: said(ids, {**body, "max_tokens": 1}, is_chat=is_chat)
+    )
+    report = in_fake(model_dir, fake)
+    assert report.kinds == ["greedy text"]
+    assert "and no more of" in report.mismatches[0].what
 
 
 def test_an_answer_that_ends_too_soon_or_too_late_is_named(model_dir: Path, tmp_path: Path) -> None:

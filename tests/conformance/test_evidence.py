@@ -70,8 +70,18 @@ def test_vectors_that_are_not_ours_are_refused(edit: Callable[[Value], None], co
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b'{"version": NaN}', b" " * (1 << 20) + b"{}"],
-    ids=["empty", "a list", "half", "no text", "deep", "no number", "too large"],
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"version": NaN}',
+        b" " * (1 << 20) + b"{}",
+        b'{"cases": [' + b"{}," * 300_000 + b"{}]}",
+        b'{"stops": [' + b'"",' * 300_000 + b'""]}',
+    ],
+    ids=["empty", "a list", "half", "no text", "deep", "no number", "too large", "many cases", "many mistakes"],
 )
 def test_vectors_that_are_no_json_are_refused(data: bytes, copy: Path) -> None:
     (copy / FOLDER / VECTORS).write_bytes(data)

@@ -106,6 +106,14 @@ def test_a_conversation_that_the_template_refuses_is_left_out(tokenizer: Tokeniz
     assert replay_here(directory).mismatches == ()
 
 
+def test_a_template_that_takes_no_conversation_is_told_of(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    directory = save_model(tmp_path / "model", with_template(tokenizer, "{{ raise_exception('not today') }}"))
+    heard: list[Event] = []
+    add_conformance(directory, events=Events(heard.append))
+    (warning,) = [event for event in heard if event.kind == "warning"]
+    assert "its chat template takes none of the conversations" in warning.fields["message"]
+
+
 def test_a_template_that_writes_the_date_holds_on_another_day(tokenizer: Tokenizer, tmp_path: Path) -> None:
     then, now = "1 Jan 1999 {{ messages[0].content }}", "{{ strftime_now('%d %b %Y') }} {{ messages[0].content }}"
     written = with_template(tokenizer, then)

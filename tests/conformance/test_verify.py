@@ -52,6 +52,15 @@ def test_with_a_manifest_to_match_the_scores_find_it(model_dir: Path, tmp_path: 
     assert "hint:" in said.err
 
 
+def test_scores_that_are_no_numbers_are_json_all_the_same(model_dir: Path, tmp_path: Path, capsys: Captured) -> None:
+    directory = altered(model_dir, tmp_path / "model", faults.blow_up)
+    assert run(["verify", str(directory), "--json"]) == 5
+    result, error = map(json.loads, capsys.readouterr().out.splitlines())
+    (figure,) = [check["figure"] for check in result["reports"][0]["checks"] if check["figure"]]
+    assert figure == {"name": "largest difference", "value": None, "bound": 2e-4}
+    assert error["error"]["exit_code"] == 5
+
+
 def test_another_reader_is_asked_too(model_dir: Path, capsys: Captured) -> None:
     assert run(["verify", str(model_dir), "--against", "transformers", "--json"]) == 0
     reports = json.loads(capsys.readouterr().out)["reports"]

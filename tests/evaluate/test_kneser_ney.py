@@ -118,3 +118,16 @@ def test_discounts_are_those_of_chen_and_goodman() -> None:
 @pytest.mark.parametrize("counts", [[], [1], [2, 2, 3], [1, 2, 3, 3, 3, 3, 3]])
 def test_too_few_counts_fall_back_to_usual_discounts(counts: list[int]) -> None:
     assert kneser_ney.discounts(np.array(counts, dtype=int)) == kneser_ney.USUAL_DISCOUNTS
+
+
+@settings(max_examples=30, deadline=None)
+@given(corpora, texts, st.integers(2, 5))
+def test_one_token_may_be_both_the_beginning_and_the_end(
+    train: list[list[int]], context: list[int], order: int
+) -> None:
+    """As in vocabularies from elsewhere: every token still has a probability, and they add up to one."""
+    joined = join([[EOS, *ids[1:]] for ids in train])
+    model = kneser_ney.train(*joined, vocab_size=VOCAB, order=order)
+    after = [model.probabilities(*join([[EOS, *context, token]]))[-1] for token in range(VOCAB)]
+    assert min(after) > 0
+    assert sum(after) == pytest.approx(1)

@@ -2,15 +2,20 @@
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
 
 from rhapsode.conformance.snippets import CODE, NUMBERS, PROSE
-from rhapsode.weights.gguf.tokenizer import merges_of
 
 MARK = "▁"
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{% if message.role == 'assistant' %}"
+    " {{ message.content }}{{ eos_token }}{% else %}[{{ message.role }}] {{ message.content }} [/]{% endif %}"
+    "{% endfor %}"
+)
 RUNS = [MARK * count for count in range(2, 6)]
 REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": MARK}
 SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
@@ -34,6 +39,7 @@ def write_tokenizer(path: Path, *, has_space_before: bool, own: list[str]) -> se
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     path.mkdir(parents=True)
     (path / "tokenizer.json").write_text(json.dumps(_shape(processor, has_space_before, own)))
+    (path / "chat_template.jinja").write_text(TEMPLATE)
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     (path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **names}))
     return processor
@@ -71,9 +77,16 @@ def _shape(processor: sentencepiece.SentencePieceProcessor, has_space_before: bo
             "fuse_unk": True,
             "byte_fallback": True,
             "vocab": words,
-            "merges": [list(pair) for pair in merges_of(scores)],
+            "merges": list(_merges(scores)),
         },
     }
+
+
+def _merges(scores: dict[str, float]) -> Iterator[list[str]]:
+    """Every pair of words whose union is a word, best union first; its trainer gives no two the same score."""
+    for word in sorted(scores, key=scores.__getitem__, reverse=True):
+        halves = ([word[:cut], word[cut:]] for cut in range(1, len(word)))
+        yield from (pair for pair in halves if all(half in scores for half in pair))
 
 
 def _added(words: dict[str, int], name: str, *, is_special: bool) -> dict[str, Any]:

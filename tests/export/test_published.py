@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rhapsode.conformance.readers.llamacpp import LlamaCpp, is_installed
-from rhapsode.core.events import Event, Events
+from rhapsode.core.events import Events
 from rhapsode.core.manifest import writing
 from rhapsode.export.gguf.distributions import decoder_scores, divergence
 from rhapsode.export.gguf.export import export_gguf
@@ -55,10 +55,8 @@ def prompts(tokenizer: Tokenizer) -> list[list[int]]:
 
 
 def test_half_precision_is_proven_and_comes_back_with_the_same_weights(model: Path, tmp_path: Path) -> None:
-    heard: list[Event] = []
-    found = export_gguf(model, tmp_path, name="published", encoding="f16", events=Events(heard.append))
+    found = export_gguf(model, tmp_path, name="published", encoding="f16", events=Events())
     assert found.proof is not None
-    print(found.proof, [event.fields["message"] for event in heard if event.kind == "warning"])
     assert found.error < 1e-3
     assert found.proof.strings > 1980
     assert found.proof.distance.median < 1e-5
@@ -69,7 +67,7 @@ def test_half_precision_is_proven_and_comes_back_with_the_same_weights(model: Pa
 
 
 def test_our_decoder_is_close_to_llama_cpp_on_the_published_file(model: Path) -> None:
-    decoder, apart, same = read_model(model), [], []
+    decoder, apart = read_model(model), []
     asked = prompts(Tokenizer.load(model))
     assert len(asked) == PROMPTS
     with LlamaCpp(Path(FILE)) as reader:
@@ -77,11 +75,5 @@ def test_our_decoder_is_close_to_llama_cpp_on_the_published_file(model: Path) ->
             ours = decoder_scores(decoder, ids, last=LAST)
             theirs = reader.all_scores(ids, first=LENGTH - LAST)
             apart.append(divergence(ours, theirs))
-            same.append(ours.argmax(-1) == theirs.argmax(-1))
-    every = np.concatenate(apart)
-    print(f"{len(every)} places: median {np.median(every):.2g}, mean {every.mean():.2g}, largest {every.max():.2g}, ")
-    print(
-        f"last places alone: median {np.median([one[-1] for one in apart]):.2g}; same {np.concatenate(same).mean():.1%}"
-    )
-    assert np.median(every) < 0.01
+    assert np.median(np.concatenate(apart)) < 0.01
     assert np.median([one[-1] for one in apart]) < 0.01

@@ -18,17 +18,17 @@ TEXTS = ["the ship came home to the harbour", "the crew sang of the wind and the
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 
 
-def make_base(path: Path, family: str, *, facts: dict[str, Any] | None = None, seed: int = 0) -> Path:
+def make_base(
+    path: Path, family: str, *, facts: dict[str, Any] | None = None, seed: int = 0, context: int = 64
+) -> Path:
     """A complete directory with weights at random; `family` is gemma3_text or qwen2."""
-    files = _gemma() if family == "gemma3_text" else _qwen()
-    backend, config = files
+    backend, config = _gemma() if family == "gemma3_text" else _qwen()
     names = path.parent / f"{path.name}-tokenizer"
     names.mkdir(parents=True)
     (names / "tokenizer.json").write_text(backend.to_str(), encoding="utf-8")
     (names / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     shape = {"vocab_size": backend.get_vocab_size() + PADDED, "eos_token_id": 1 if family == "gemma3_text" else 0}
-    raw = _CONFIGS[family] | shape
-    spec = spec_from_config(raw)
+    spec = spec_from_config(_CONFIGS[family] | shape | {"max_position_embeddings": context})
     told = {"source": "hub:somebody/tiny", "revision": "1", "licence": "gemma", "objective": "next_token"}
     with writing(path, kind="model", facts=told | (facts or {})) as work:
         weights = list(make_decoder(spec, std=0.1, seed=seed).named_parameters())

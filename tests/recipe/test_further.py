@@ -105,7 +105,8 @@ def test_transformers_reads_the_checkpoint_and_agrees(further: Further) -> None:
 
 def test_it_is_measured_in_its_own_tokens_beside_the_baselines(further: Further) -> None:
     rows = {row.name: row.bits_per_byte for row in further.evaluation.rows}
-    assert set(rows) == {"further", "xz", "kneser-ney"}
+    assert set(rows) == {"further", "base", "xz", "kneser-ney"}
+    assert rows["further"] < rows["base"] - 0.1
     assert all(0 < bits < 20 for bits in rows.values())
     assert further.evaluation.context == 64
     tokens = further.plan.data.tokens

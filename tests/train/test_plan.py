@@ -9,19 +9,25 @@ from hypothesis import strategies as st
 from tests.conftest import make_spec
 
 from rhapsode.core.errors import PlanRefused
+from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
-from rhapsode.train.plan import ADAMW_RATE, EMBEDDING_RATE, MUON_RATE, Decision, TrainPlan, settle
+from rhapsode.train.plan import ADAMW_RATE, EMBEDDING_RATE, GENTLER, MUON_RATE, Decision, TrainPlan, settle
 
 SPEC = dataclasses.replace(make_spec(), width=384, context=512)
 
 
 def settled(
-    *, base: str | None = None, num_rows: int = 1000, num_targets: int = 500_000, **fields: Any
+    *,
+    spec: ModelSpec = SPEC,
+    base: str | None = None,
+    num_rows: int = 1000,
+    num_targets: int = 500_000,
+    **fields: Any,
 ) -> tuple[TrainPlan, dict[str, Decision]]:
     config = TrainConfig.model_validate(fields)
     plan, decisions = settle(
         config,
-        SPEC,
+        spec,
         init_seed=None if base else 5,
         base=base,
         stops=(1,),
@@ -77,6 +83,16 @@ def test_micro_batches_hold_8192_tokens_or_what_the_recipe_says() -> None:
     assert settled(batch_tokens=4096, micro_batch_rows=99)[0].micro_batch_rows == 8
 
 
+def test_a_large_model_computes_fewer_rows_at_once() -> None:
+    large = dataclasses.replace(SPEC, width=2048, heads=16, kv_heads=8, head_dim=128, layers=SPEC.layers * 8)
+    wide, narrow = (settled(spec=large, batch_tokens=65536, precision=p) for p in ("fp32", "bf16"))
+    assert wide[0].micro_batch_rows < narrow[0].micro_batch_rows < 16
+    assert narrow[1]["at once"].value == f"{narrow[0].micro_batch_rows} of its rows"
+    assert (
+        settled(spec=large, batch_tokens=65536, micro_batch_rows=16)[1]["at once"].because == "train.micro_batch_rows"
+    )
+
+
 def test_rates_follow_the_width_and_the_decisions_say_so() -> None:
     shrink = math.sqrt(256 / 384)
     muon, said = settled()
@@ -89,6 +105,26 @@ def test_rates_follow_the_width_and_the_decisions_say_so() -> None:
     own, said = settled(learning_rate=0.5, embedding_learning_rate=0.25)
     assert (own.learning_rate, own.embedding_learning_rate) == (0.5, 0.25)
     assert said["learning rate (Muon, matrices)"].because == "train.learning_rate"
+
+
+def test_trained_weights_are_moved_gently_and_the_plan_says_why() -> None:
+    plan, said = settled(base="b" * 64, budget="200 steps")
+    assert (plan.base, plan.init_seed, plan.optimizer) == ("b" * 64, None, "adamw")
+    assert plan.learning_rate == pytest.approx(ADAMW_RATE * math.sqrt(256 / 384) / GENTLER)
+    assert (plan.warmup_steps, plan.decay_steps) == (20, 180)
+    assert said["learning rate (AdamW)"].because.startswith(f"{ADAMW_RATE} sqrt(256/384) / {GENTLER}, ")
+    assert said["optimizer"].value == "AdamW"
+    assert said["schedule"].because.startswith("10% and 90% of the steps: ")
+
+
+def test_what_the_recipe_names_goes_before_what_suits_a_base() -> None:
+    plan, said = settled(base="b" * 64, budget="200 steps", optimizer="muon", warmup=0, decay="50%")
+    assert (plan.optimizer, plan.warmup_steps, plan.decay_steps) == ("muon", 0, 100)
+    assert plan.learning_rate == pytest.approx(MUON_RATE / GENTLER)
+    assert plan.embedding_learning_rate == pytest.approx(EMBEDDING_RATE * math.sqrt(256 / 384) / GENTLER)
+    assert said["schedule"].because == "0% and 50% of the steps"
+    assert "optimizer" not in said
+    assert settled(base="b" * 64, learning_rate=0.5)[0].learning_rate == 0.5
 
 
 def test_the_schedule_is_in_shares_of_the_steps() -> None:

@@ -14,7 +14,7 @@ from rhapsode.conformance.diagnosis import Diagnosis, Kind, Mismatch
 from rhapsode.conformance.differences import ROUNDED
 from rhapsode.conformance.evidence import Case, Vectors
 from rhapsode.conformance.readers.endpoint import Endpoint, Heard
-from rhapsode.conformance.replay import FORGED, as_of_today, load_evidence, tied, told
+from rhapsode.conformance.replay import DATED, FORGED, as_of_today, load_evidence, tied, told
 from rhapsode.conformance.report import Figure, Report, Tally, make_report
 from rhapsode.core.events import Events
 from rhapsode.text.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ class _Replay:
         self._conversations = [
             as_of_today(case, vectors=vectors, tokenizer=tokenizer) for case in vectors.cases if case.messages
         ]
-        num_spoken = sum(1 for case in vectors.cases if case.greedy)
+        num_spoken = sum(1 for case in (*self._texts, *self._conversations) if case.greedy)
         self._likely, self._greedy = Tally("log-probabilities", of=num_spoken), Tally("greedy text", of=num_spoken)
         self._differences: list[float] = []
 
@@ -51,7 +51,8 @@ class _Replay:
         checks = (self._ids, self._count_texts, self._count_conversations)
         tallies = list(told(checks, events=events, reader=self._endpoint.name))
         self._judge_likelihood()
-        return make_report(self._endpoint.name, [*tallies, self._likely, self._greedy], NOTES)
+        notes = (*NOTES, DATED) if self._vectors.is_dated and self._conversations else NOTES
+        return make_report(self._endpoint.name, [*tallies, self._likely, self._greedy], notes)
 
     def _count_texts(self) -> Tally:
         return self._counts("tokens of texts", self._texts, self._complete, otherwise="merge")
@@ -91,7 +92,7 @@ class _Replay:
                     tally.skip(FORGED)
                 else:
                     apart.append((case, heard.num_prompt - len(case.ids)))
-                self._judge_words(case, heard)
+                self._judge_said(case, heard)
         kind = self._kind(apart, otherwise=otherwise)
         for case, more in apart:
             what = f"{len(case.ids)} tokens expected and {len(case.ids) + more} found"
@@ -110,7 +111,7 @@ class _Replay:
                 return "no BOS"
         return otherwise
 
-    def _judge_words(self, case: Case, heard: Heard) -> None:
+    def _judge_said(self, case: Case, heard: Heard) -> None:
         if not case.greedy:
             return
         if heard.num_prompt not in (None, len(case.ids)):
@@ -156,6 +157,8 @@ class _Replay:
             return Mismatch("end tokens", case.name, f"it goes on with {found[len(expected) :]!r}, where it should end")
         if heard.is_ended and not is_ended:
             return Mismatch("end tokens", case.name, f"it ends after {found!r}, where it should go on")
+        if len(found) < len(expected):
+            return Mismatch("greedy text", case.name, f"{found!r} is said and no more of {expected!r}")
         return None
 
     def _judge_likelihood(self) -> None:

@@ -1,6 +1,7 @@
 """What became of a replay: one line a check, what is wrong by its name, and what could not be compared."""
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -8,6 +9,9 @@ from typing import Any, Literal, NamedTuple
 from rhapsode.conformance.diagnosis import ADVICE, Kind, Mismatch
 from rhapsode.conformance.readers.reader import CannotAnswer
 from rhapsode.core.errors import RhapsodeError, VerificationMismatch
+
+SHOWN = 100
+"""Mismatches that are listed for a program; the checks count them all."""
 
 Verdict = Literal["holds", "differs", "not compared"]
 
@@ -18,6 +22,10 @@ class Figure(NamedTuple):
     name: str
     value: float
     bound: float
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON has no infinity: what is infinitely far off has no value."""
+        return {"name": self.name, "value": self.value if math.isfinite(self.value) else None, "bound": self.bound}
 
 
 class Check(NamedTuple):
@@ -34,8 +42,14 @@ class Check(NamedTuple):
         return "differs" if self.differing else "holds" if self.compared else "not compared"
 
     def as_json(self) -> dict[str, Any]:
-        figure = {} if self.figure is None else {"figure": self.figure._asdict()}
-        return {"check": self.name, "verdict": self.verdict, "compared": self.compared, "of": self.of} | figure
+        return {
+            "check": self.name,
+            "verdict": self.verdict,
+            "compared": self.compared,
+            "of": self.of,
+            "differing": self.differing,
+            "figure": self.figure and self.figure.as_json(),
+        }
 
 
 class Report(NamedTuple):
@@ -56,7 +70,7 @@ class Report(NamedTuple):
             "reader": self.reader,
             "holds": not self.mismatches,
             "checks": [check.as_json() for check in self.checks],
-            "mismatches": [mismatch._asdict() for mismatch in self.mismatches],
+            "mismatches": [mismatch._asdict() for mismatch in self.mismatches[:SHOWN]],
             "notes": list(self.notes),
         }
 

@@ -80,6 +80,10 @@ def add_conformance(directory: Path, *, events: Events | None = None, model: Dec
         evidence = make_evidence(model, tokenizer, stops=stop_tokens(directory))
     except ValidationError as error:  # a directory from elsewhere may name a thousand end tokens
         raise explain(error, where=str(directory)) from None
+    if tokenizer.has_chat_template and not any(case.messages for case in evidence.vectors.cases):
+        events.emit(
+            "warning", message=f"{directory.name}: its chat template takes none of the conversations of the evidence"
+        )
     write_evidence(directory, evidence)
     events.emit("progress", stage="evidence", done=2, total=2, unit="steps")
 
@@ -179,7 +183,7 @@ def _answered(case: Case, spoken: Sequence[Scored], tokenizer: Tokenizer, *, sto
         update={
             "greedy": greedy,
             "logprobs": tuple(round(scored.top[0].logprob, DIGITS) for scored in spoken),
-            "gaps": tuple(round(scored.top[0].logprob - scored.top[1].logprob, DIGITS) for scored in spoken),
+            "gaps": tuple(round(scored.top[0].logprob - scored.top[-1].logprob, DIGITS) for scored in spoken),
             "says": tokenizer.decode(greedy[:end])[:MOST_CHARS],
         }
     )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from rhapsode.core.manifest import digest, is_complete, value_sha256, verify, wr
 from rhapsode.corpus.tokens import Tokens, TokenSplit
 from rhapsode.evaluate import held_out, kneser_ney, xz
 from rhapsode.evaluate.arrays import Floats, Ids, Ints
+from rhapsode.evaluate.bits_per_byte import BATCH_TOKENS, measure_bits
 from rhapsode.evaluate.config import BaselineName, EvaluateConfig
 from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.weights.directory import load_model
 
 ORDER = 5
 
@@ -27,11 +29,21 @@ class Baseline(NamedTuple):
     note: str
 
 
+class Before(NamedTuple):
+    """The model that training started from, measured as what came of it is."""
+
+    directory: Path
+    context: int
+    stride: int
+    begin: int | None
+
+
 class _Material(NamedTuple):
     tokens: Tokens
     corpus: Path
     documents: Sequence[int]
     config: EvaluateConfig
+    before: Before | None
     events: Events
 
 
@@ -44,6 +56,7 @@ def baseline(
     config: EvaluateConfig,
     root: Path,
     events: Events,
+    before: Before | None = None,
 ) -> Baseline:
     """Measure a baseline, or read what was measured before from the same inputs.
 
@@ -55,21 +68,42 @@ def baseline(
         config: caps and seed; they are part of the key.
         root: where results are kept, in a directory each.
         events: hears progress.
+        before: what "base" is.
     """
     inputs = {"tokens": digest(tokens), "corpus": digest(corpus)}
-    part = {"name": name, "documents": list(documents), "order": ORDER}
+    part: dict[str, Any] = {"name": name, "documents": list(documents), "order": ORDER}
     part |= {"baseline_tokens": config.baseline_tokens, "seed": config.seed}
+    if name == "base" and before is not None:
+        inputs["base"] = digest(before.directory)
+        part |= {"context": before.context, "stride": before.stride, "begin": before.begin}
     path = root / f"{name}-{value_sha256([inputs, part, __version__])[:16]}"
     file = path / "bits.json"
     if is_complete(path):
         verify(path)
     else:
-        material = _Material(Tokens.open(tokens), corpus, documents, config, events)
+        material = _Material(Tokens.open(tokens), corpus, documents, config, before, events)
         bits, note = BASELINES[name](material)
         with writing(path, kind="baseline", inputs=inputs, recipe=part) as work:
             (work.path / file.name).write_text(json.dumps({"note": note, "bits": bits.tolist()}), encoding="utf-8")
     found = json.loads(file.read_text(encoding="utf-8"))
     return Baseline(name, np.array(found["bits"]), found["note"])
+
+
+def _base(material: _Material) -> tuple[Floats, str]:
+    before = material.before
+    assert before is not None, "there is a base"
+    measured = measure_bits(
+        load_model(before.directory),
+        material.tokens.split("validation"),
+        documents=material.documents,
+        context=before.context,
+        stride=before.stride,
+        pad=Tokenizer.load(material.tokens.tokenizer_dir).pad,
+        begin=before.begin,
+        batch_tokens=BATCH_TOKENS,
+        events=material.events,
+    )
+    return measured.bits, "the model that training started from, measured in the same way"
 
 
 def _xz(material: _Material) -> tuple[Floats, str]:
@@ -119,4 +153,8 @@ def _join(split: TokenSplit, documents: Sequence[int]) -> tuple[Ids, Ints]:
     return np.concatenate(arrays).astype(np.int32), np.concatenate([[0], ends[:-1]])
 
 
-BASELINES: dict[BaselineName, Callable[[_Material], tuple[Floats, str]]] = {"xz": _xz, "kneser-ney": _kneser_ney}
+BASELINES: dict[BaselineName, Callable[[_Material], tuple[Floats, str]]] = {
+    "base": _base,
+    "xz": _xz,
+    "kneser-ney": _kneser_ney,
+}

@@ -26,6 +26,7 @@ from rhapsode.kernels.attention import DenseAttend
 from rhapsode.kernels.cross_entropy import IGNORE
 from rhapsode.model.decoder import Decoder
 
+BATCH_TOKENS = 8192
 CHUNK = 1024
 CHUNK_SCORES = 2**26
 """Scores that exist at a time, at most: 256 MB of them; with a large vocabulary a chunk has fewer tokens."""

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from rhapsode.core.config import Config, Count, Share
 
-BaselineName = Literal["xz", "kneser-ney"]
+BaselineName = Literal["base", "xz", "kneser-ney"]
 
 
 class SamplesConfig(Config):
@@ -32,9 +32,10 @@ class EvaluateConfig(Config):
     """Bits per byte on held-out documents, beside baselines on the same documents."""
 
     baselines: tuple[BaselineName, ...] = Field(
-        default=("xz", "kneser-ney"),
+        default=("base", "xz", "kneser-ney"),
         strict=False,
-        description="Yardsticks: the compressor xz -9e, and a 5-gram model over the same tokens.",
+        description="Yardsticks: the model that training started from, where there is one, the compressor xz -9e, and "
+        "a 5-gram model over the same tokens.",
     )
     documents: Count | None = Field(
         default=None, ge=1, description="Measure at most so many held-out documents, drawn by hash; all if absent."

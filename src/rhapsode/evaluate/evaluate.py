@@ -1,5 +1,6 @@
 """Measure a model on held-out documents, beside baselines on the same documents."""
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +11,13 @@ from rhapsode.core.events import Events
 from rhapsode.corpus.tokens import Tokens, TokenSplit
 from rhapsode.evaluate import held_out
 from rhapsode.evaluate.arrays import Floats
-from rhapsode.evaluate.baselines import Baseline, baseline
-from rhapsode.evaluate.bits_per_byte import measure_bits
+from rhapsode.evaluate.baselines import Baseline, Before, baseline
+from rhapsode.evaluate.bits_per_byte import BATCH_TOKENS, measure_bits
 from rhapsode.evaluate.config import EvaluateConfig
 from rhapsode.evaluate.evaluation import Comparison, Evaluation, Gate, HeldOutDocument, Row, paired
 from rhapsode.evaluate.interval import Draws, ratio
 from rhapsode.model.decoder import Decoder
 from rhapsode.text.tokenizer import Tokenizer
-
-BATCH_TOKENS = 8192
 
 
 def evaluate(
@@ -31,6 +30,7 @@ def evaluate(
     events: Events,
     context: int | None = None,
     begin: int | None = None,
+    base: Path | None = None,
     name: str = "model",
     clock: Callable[[], float] = time.monotonic,
 ) -> Evaluation:
@@ -46,6 +46,7 @@ def evaluate(
         context: most tokens that the model sees at once, windows sliding by half of it; never more than it was made
             for, which is what None takes.
         begin: the id that every window begins with; None leaves those from the middle of a document as they are.
+        base: the model that training started from, which is a baseline too.
         name: of the model's row.
         clock: seconds.
 
@@ -75,10 +76,14 @@ def evaluate(
     telling = _Telling(events, measured.bytes.astype(float), Draws(config.confidence, config.resamples, config.seed))
     note = f"context {context} tokens, windows sliding by {stride}, {precision}"
     rows = [telling.row(name, measured.bits, seconds=clock() - started, note=note)]
+    before = None if base is None else Before(base, context, stride, begin)
+    ask = functools.partial(baseline, corpus=corpus, documents=documents, config=config, root=root, before=before)
     found: list[Baseline] = []
     for which in config.baselines:
+        if which == "base" and before is None:
+            continue
         started = clock()
-        one = baseline(which, tokens, corpus=corpus, documents=documents, config=config, root=root, events=events)
+        one = ask(which, tokens, events=events)
         found.append(one)
         rows.append(telling.row(which, one.bits, seconds=clock() - started, note=one.note))
 

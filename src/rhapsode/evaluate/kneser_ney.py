@@ -74,7 +74,7 @@ def train(ids_N: Ids, starts: Ints, *, vocab_size: int, order: int = 5) -> Knese
     """Count all n-grams up to `order` tokens.
 
     Args:
-        ids_N: documents one after the other, each [bos] t1..tn [eos]; bos appears nowhere else.
+        ids_N: documents one after the other, each [bos] t1..tn [eos]; bos appears nowhere else, unless it is eos.
         starts: [documents] where each begins.
         vocab_size: V; every id below it gets a probability above 0.
         order: tokens of the longest n-gram, 2 or more.

@@ -230,6 +230,7 @@ def _provenance(plan: Plan, model: Path) -> list[Block]:
     hashes = [
         ("plan", plan.hash),
         ("model", digest(model)),
+        *([("base", f"{plan.base.title}, {plan.base.sha256}")] if plan.base else []),
         ("corpus", digest(plan.corpus)),
         ("tokens", digest(plan.data.tokens.path)),
         ("code", f"rhapsode {__version__}, torch {plan.settled['code']['torch']}"),

@@ -190,6 +190,7 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> tuple[Evaluation, list[
             events=walk.events,
             context=plan.train.context,
             begin=plan.train.begin,
+            base=plan.base_directory,
             name=plan.name,
         )
         spoken = speak(plan, model)

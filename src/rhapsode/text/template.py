@@ -29,9 +29,9 @@ class Conversation:
         self, messages: Sequence[Message], *, tokenizer: Tokenizer, tools: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         self._tokenizer, self._markup = tokenizer, tokenizer.markup
-        rows = [{"role": message.role, "content": message.content} for message in messages]
-        self._shield = self._markup.shield([tokenizer.chat_template, *_strings(rows), *_strings(list(tools))])
-        self._rows = self._covered(rows)
+        contents = [message.content for message in messages]
+        self._shield = self._markup.shield([tokenizer.chat_template, *contents, *_strings(list(tools))])
+        self._rows = [{"role": message.role, "content": self._covered(message.content)} for message in messages]
         self._tools = self._covered(list(tools)) or None
 
     def text(self, stop: int | None = None, *, add_generation_prompt: bool) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from rhapsode.core.errors import PlanRefused
+from rhapsode.core.units import GiB, format_bytes
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
 
@@ -17,6 +18,8 @@ EMBEDDING_RATE = 0.012
 ADAMW_RATE = 0.003
 REFERENCE_WIDTH = 256
 MICRO_BATCH_TOKENS = 8192
+MICRO_BATCH_BYTES = GiB
+"""What is computed at once, and what it may leave in memory for the way back."""
 GENTLER = 30
 """Trained weights are moved by so much less than fresh ones: far enough to learn, not so far as to forget."""
 SCRATCH_SCHEDULE = (0.02, 0.5)
@@ -104,6 +107,7 @@ def settle(
     steps = int(amount) if unit == "steps" else max(1, round(asked / tokens_per_step))
     why = "train.budget" if unit == "steps" else f"{config.budget} / {tokens_per_step:,.0f} trained tokens a step"
     warmup, decay, schedule = _schedule(config, steps, is_trained=is_trained)
+    micro, at_once = _micro_batch(config, spec, context, rows)
     rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained)
     plan = TrainPlan(
         spec=spec,
@@ -114,7 +118,7 @@ def settle(
         context=context,
         steps=steps,
         batch_rows=rows,
-        micro_batch_rows=min(rows, config.micro_batch_rows or max(1, MICRO_BATCH_TOKENS // context)),
+        micro_batch_rows=micro,
         optimizer=config.optimizer_for(is_trained=is_trained),
         learning_rate=rate,
         embedding_learning_rate=embedding_rate,
@@ -129,7 +133,7 @@ def settle(
         save_every=config.save_every,
         keep=config.keep,
     )
-    return plan, [batch, Decision("steps", f"{steps:,}", why), schedule, *rates]
+    return plan, [batch, at_once, Decision("steps", f"{steps:,}", why), schedule, *rates]
 
 
 def _asked_tokens(config: TrainConfig, num_targets: int) -> float:
@@ -154,6 +158,25 @@ def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int) ->
     )
 
 
+def _micro_batch(config: TrainConfig, spec: ModelSpec, context: int, rows: int) -> tuple[int, Decision]:
+    """Rows computed at once: many are fast, but what a large model leaves for the way back is larger than itself."""
+    if config.micro_batch_rows is not None:
+        micro, why = config.micro_batch_rows, "train.micro_batch_rows"
+    else:
+        token_bytes = activations(spec) * (2 if config.precision == "bf16" else 4)
+        micro = max(1, min(MICRO_BATCH_TOKENS, MICRO_BATCH_BYTES // token_bytes) // context)
+        most = f"<= {MICRO_BATCH_TOKENS} tokens and {format_bytes(MICRO_BATCH_BYTES)}"
+        why = f"{most}, at {format_bytes(token_bytes)} of memory a token"
+    micro = min(rows, micro)
+    return micro, Decision("at once", f"{micro} of its rows", why)
+
+
+def activations(spec: ModelSpec) -> int:
+    """Numbers that a token leaves in memory for the way back, about: counted in Gemma 3 and Qwen 3 blocks."""
+    attention = 6 * spec.width + 3 * (spec.heads + 2 * spec.kv_heads) * spec.head_dim
+    return sum(attention + 4 * layer.ffn * (layer.experts.per_token if layer.experts else 1) for layer in spec.layers)
+
+
 def _schedule(config: TrainConfig, steps: int, *, is_trained: bool) -> tuple[int, int, Decision]:
     """Steps of warm-up and of decay."""
     warmup, decay = BASE_SCHEDULE if is_trained else SCRATCH_SCHEDULE
@@ -166,21 +189,24 @@ def _schedule(config: TrainConfig, steps: int, *, is_trained: bool) -> tuple[int
 
 
 def _rates(config: TrainConfig, width: int, *, is_trained: bool) -> tuple[float, float, list[Decision]]:
-    """The rate of the matrices or of everything, that of the embeddings beside Muon, and why."""
-    muon = config.optimizer_for(is_trained=is_trained) == "muon"
-    shrink, gentler = math.sqrt(REFERENCE_WIDTH / width), 1 / GENTLER if is_trained else 1.0
-    less = f" / {GENTLER}, for weights that are trained already" if is_trained else ""
-    by_width = f" sqrt({REFERENCE_WIDTH}/{width})"
-    derived = (MUON_RATE if muon else ADAMW_RATE * shrink) * gentler
-    formula = f"{MUON_RATE}, the same at any width" if muon else f"{ADAMW_RATE}{by_width}"
-    rate = config.learning_rate or derived
-    name = "learning rate (Muon, matrices)" if muon else "learning rate (AdamW)"
-    decisions = [Decision(name, f"{rate:.4g}", "train.learning_rate" if config.learning_rate else formula + less)]
-    embedding_rate = config.embedding_learning_rate or EMBEDDING_RATE * shrink * gentler
-    if muon:
-        formula = f"{EMBEDDING_RATE}{by_width}{less}"
-        why = "train.embedding_learning_rate" if config.embedding_learning_rate else formula
-        decisions.append(Decision("learning rate (AdamW, embeddings)", f"{embedding_rate:.4g}", why))
-    elif is_trained and config.optimizer is None:
-        decisions.insert(0, Decision("optimizer", "AdamW", BASE_OPTIMIZER_REASON))
-    return rate, embedding_rate, decisions
+    """The peak rate of the matrices or of everything, that of the embeddings beside Muon, and why."""
+    scale, by_width = math.sqrt(REFERENCE_WIDTH / width), f" sqrt({REFERENCE_WIDTH}/{width})"
+    gentler, less = (1 / GENTLER, f" / {GENTLER}, as the weights are trained already") if is_trained else (1.0, "")
+    rate, beside = config.learning_rate, config.embedding_learning_rate or EMBEDDING_RATE * scale * gentler
+    if config.optimizer_for(is_trained=is_trained) == "adamw":
+        chosen = [Decision("optimizer", "AdamW", BASE_OPTIMIZER_REASON)] if config.optimizer is None else []
+        why = "train.learning_rate" if rate else f"{ADAMW_RATE}{by_width}{less}"
+        rate = rate or ADAMW_RATE * scale * gentler
+        return rate, beside, [*chosen, Decision("learning rate (AdamW)", f"{rate:.4g}", why)]
+    why = "train.learning_rate" if rate else f"{MUON_RATE}, the same at any width{less}"
+    asked_beside = config.embedding_learning_rate is not None
+    why_beside = "train.embedding_learning_rate" if asked_beside else f"{EMBEDDING_RATE}{by_width}{less}"
+    rate = rate or MUON_RATE * gentler
+    return (
+        rate,
+        beside,
+        [
+            Decision("learning rate (Muon, matrices)", f"{rate:.4g}", why),
+            Decision("learning rate (AdamW, embeddings)", f"{beside:.4g}", why_beside),
+        ],
+    )

@@ -51,6 +51,7 @@ def evaluate(
             events=events,
             context=loaded.recipe.model.context,
             begin=begin_of_pieces(Tokenizer.load(directory), read_manifest(directory).facts),
+            base=None if model or loaded.base is None else loaded.base.directory,
             name=loaded.recipe.task.name,
         )
     result = {"model": str(directory), "evaluation": found.as_json()}

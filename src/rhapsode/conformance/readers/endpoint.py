@@ -20,6 +20,7 @@ from rhapsode.text.chat import Message
 
 KEY = "OPENAI_API_KEY"
 SHOWN = 200
+"""Characters of what a server says about an error."""
 
 
 class Heard(NamedTuple):
@@ -54,20 +55,25 @@ class Endpoint:
         self._http = HttpJson(key=os.environ.get(KEY))
         self._base, offered = self._find(address.rstrip("/"))
         self._root = self._base.removesuffix("/v1")
+        self._tokenize_keys: tuple[str, ...] = ("content", "prompt")
         self._model = _choose(offered, chosen or name, url=address)
         self.name = f"{self._model} at {self._base}"
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, where the server has /tokenize in the shape of vLLM or of llama.cpp."""
-        shapes: tuple[Mapping[str, Any], ...] = (
-            {"model": self._model, "prompt": text, "add_special_tokens": True},
-            {"content": text, "add_special": True, "parse_special": False},
-        )
-        for shape in shapes:
-            reply = self._http.ask(f"{self._root}/tokenize", shape)
+        """The ids of a text, where the server has /tokenize in the shape of llama.cpp or of vLLM."""
+        shapes: Mapping[str, Mapping[str, Any]] = {
+            "content": {"content": text, "add_special": True, "parse_special": False},
+            "prompt": {"model": self._model, "prompt": text, "add_special_tokens": True},
+        }
+        for key in self._tokenize_keys:
+            reply = self._http.ask(f"{self._root}/tokenize", shapes[key])
             tokens = reply.value.get("tokens") if reply.status == 200 and isinstance(reply.value, dict) else None
-            if isinstance(tokens, list) and all(type(token) is int for token in tokens):
+            if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+                continue
+            if tokens or not text:  # none for a text is what llama.cpp says to the other shape
+                self._tokenize_keys = (key,) if tokens else self._tokenize_keys
                 return tokens
+        self._tokenize_keys = ()
         raise CannotAnswer("this server does not show token ids")
 
     def complete(self, text: str, n: int) -> Heard:

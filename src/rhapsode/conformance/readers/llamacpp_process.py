@@ -77,7 +77,7 @@ class Model:
 
     def scores(self, ids: Sequence[int], *, first: int) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Scores [len(ids) - first, V] of what follows each token from number `first` on."""
-        self._begin(len(ids))
+        self._begin(ids)
         rows = []
         for start in range(0, len(ids), BATCH):
             part = ids[start : start + BATCH]
@@ -86,7 +86,7 @@ class Model:
 
     def greedy(self, ids: Sequence[int], *, count: int) -> list[int]:
         """The `count` likeliest tokens, one after the other."""
-        self._begin(len(ids) + count)
+        self._begin(ids, more=count)
         for start in range(0, len(ids) - 1, BATCH):
             part = ids[start : min(start + BATCH, len(ids) - 1)]
             self._decode(part, start=start, asked=[False] * len(part))
@@ -127,8 +127,11 @@ class Model:
         self._lib.llama_model_meta_val_str(self._model, key.encode(), buffer, size + 1)
         return buffer.value.decode("utf-8", "replace")
 
-    def _begin(self, length: int) -> None:
-        """An empty context with room for `length` tokens."""
+    def _begin(self, ids: Sequence[int], *, more: int = 0) -> None:
+        """An empty context with room for these tokens and `more`."""
+        if not ids:
+            raise ValueError("needs a token to begin with")
+        length = len(ids) + more
         if length > self._length:
             if self._context:
                 self._lib.llama_free(self._context)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import rhapsode
 from rhapsode.conformance.readers.llamacpp import INSTALL, is_installed
@@ -70,13 +70,11 @@ def export_gguf(
         )
     manifest, spec, tokenizer = verify(directory), read_spec(directory), Tokenizer.load(directory)
     named, settings = title(name, spec=spec), write_settings(spec)
-    metadata: dict[str, Any] = {
+    metadata = {
         **settings.metadata,
         **general(named, kind, manifest=manifest, card=read_card(directory, events=events)),
         **tokenizer_metadata(directory, spec=spec, tokenizer=tokenizer, stops=stop_tokens(directory)),
-        **_licences(directory),
-        "rhapsode.version": rhapsode.__version__,
-        "rhapsode.source.manifest_sha256": digest(directory),
+        **_own(directory),
     }
     tensors = plan_tensors(spec, kind)
     fallbacks = _fallbacks(tensors, kind)
@@ -92,13 +90,11 @@ def export_gguf(
                 tensors=tensors,
                 events=events,
             )
+        proof = None
         with stage("prove", events):
-            proof = (
-                prove(file, directory=directory, spec=spec, tokenizer=tokenizer, encoding=kind, events=events)
-                if verified
-                else None
-            )
-            error = proof.error if proof else check_tensors(file, directory=directory, spec=spec, encoding=kind)
+            error = check_tensors(file, directory=directory, spec=spec, encoding=kind)
+            if verified:
+                proof = prove(file, directory=directory, spec=spec, tokenizer=tokenizer, encoding=kind, events=events)
         size = file.stat().st_size
     return Exported(path, kind, size, 8 * size / spec.parameters, fallbacks, error, proof)
 
@@ -128,8 +124,11 @@ def _fallbacks(tensors: Sequence[Planned], kind: Encoding) -> dict[str, list[str
     return found
 
 
-def _licences(directory: Path) -> dict[str, str]:
-    """What the publisher asks of users travels inside of the file."""
+def _own(directory: Path) -> dict[str, str]:
+    """Our own keys: they lead back to the directory, and what the publisher asks of users travels in the file."""
     papers = sorted({path for pattern in LICENCES for path in directory.glob(pattern) if path.is_file()})
-    texts = {f"rhapsode.licence.{path.name}": path.read_text("utf-8", "replace") for path in papers}
-    return {key: text for key, text in texts.items() if len(text) <= LONGEST_LICENCE}
+    short = [path for path in papers if path.stat().st_size <= LONGEST_LICENCE]
+    return {f"rhapsode.licence.{path.name}": path.read_text("utf-8", "replace") for path in short} | {
+        "rhapsode.version": rhapsode.__version__,
+        "rhapsode.source.manifest_sha256": digest(directory),
+    }

@@ -44,13 +44,11 @@ class Proof(NamedTuple):
 
     Attributes:
         strings: so many have the same ids.
-        error: that of the tensor which lost most to its encoding, 1 for all that it was.
         distance: from our decoder with the numbers of the file to llama.cpp.
         cost: from the model itself to llama.cpp: what the encoding costs.
     """
 
     strings: int
-    error: float
     distance: Distance
     cost: Distance
 
@@ -97,11 +95,10 @@ def prove(
     except VerificationMismatch as found_out:
         raise VerificationMismatch(found_out.message, OUR_FAULT) from None
     progress = Progress(events, stage="compare", total=2 * len(prompts), unit="texts")
-    error = check_tensors(file, directory=directory, spec=spec, encoding=encoding)
     distances = check_scores(_scores(read_back(file, spec), prompts, progress), found, encoding=encoding)
     cost = distance(_scores(read_model(directory), prompts, progress), found)
     progress.finish()
-    return Proof(strings, error, distances, cost)
+    return Proof(strings, distances, cost)
 
 
 def compare_roles(reader: LlamaCpp, tokenizer: Tokenizer, *, stops: Sequence[int], events: Events) -> None:

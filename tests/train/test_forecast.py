@@ -1,0 +1,64 @@
+"""What is forecast before anything is allocated, against what is really there."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from tests.conftest import make_decoder, make_spec
+from tests.model.cases import CASES
+from tests.train.conftest import make_plan
+
+from rhapsode.kernels.attention import DenseAttend
+from rhapsode.model.families.registry import spec_from_config
+from rhapsode.model.spec import ModelSpec
+from rhapsode.train.forecast import disk_bytes, memory_floor, moments
+from rhapsode.train.plan import activations
+from rhapsode.train.step import Masters
+from rhapsode.train.trainer import make_optimizer
+
+SPECS = {
+    "qwen3": make_spec(width=256, heads=4, kv_heads=2, head_dim=64, ffn=704, depth=3),
+    "untied": make_spec(family="llama", width=128, heads=4, kv_heads=4, head_dim=32, ffn=352, tied=False),
+    "gpt2": spec_from_config(CASES["gpt2"]),
+    "mixture": spec_from_config(CASES["mixtral"]),
+    "gemma3": spec_from_config(CASES["gemma3"] | {"hidden_size": 128, "intermediate_size": 384}),
+}
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_the_optimizers_numbers_are_counted_exactly(spec: ModelSpec, optimizer: str) -> None:
+    plan = dataclasses.replace(make_plan(vocab_size=96, optimizer=optimizer), spec=spec)
+    masters = Masters(make_decoder(spec))
+    assert sum(w.value.numel() for w in masters.weights) == spec.parameters
+    kept = sum(moment.numel() for moment in make_optimizer(plan, masters).state().values())
+    assert moments(plan) == kept
+    assert disk_bytes(plan) == 4 * (spec.parameters + kept) * (plan.keep + 1)
+
+
+def test_the_floor_knows_a_large_vocabulary() -> None:
+    small, large = (make_plan(vocab_size=vocab, optimizer="adamw", precision="fp32") for vocab in (1_000, 2_000))
+    rows = 1_000 * small.spec.width
+    scores = 4 * 1_000 * small.micro_batch_rows * small.context
+    assert memory_floor(large) - memory_floor(small) == (6 * 4 + 4) * rows + scores
+
+
+@pytest.mark.parametrize("name", ["qwen3", "untied", "gemma3"])
+def test_what_a_token_leaves_in_memory_is_about_as_estimated(name: str) -> None:
+    spec, tokens = SPECS[name], 64
+    model = make_decoder(spec)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes() // 4
+        return tensor
+
+    ids = torch.zeros((1, tokens), dtype=torch.long)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        hidden = model(ids, ids, attend=DenseAttend(ids + 1, dtype=torch.float32))
+    assert math.isfinite(float(hidden.detach().sum()))
+    assert sum(kept.values()) / tokens == pytest.approx(activations(spec), rel=0.3)
