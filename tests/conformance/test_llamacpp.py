@@ -64,3 +64,12 @@ def test_a_file_that_is_no_model_is_a_mismatch(
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + bytes(100))
     assert run(["verify", str(model_dir), "--against", str(tmp_path / "bad.gguf")]) == 5
     assert "llama.cpp cannot load bad.gguf" in capsys.readouterr().err
+
+
+def test_the_verb_writes_the_file_itself_and_removes_it(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run(["verify", str(model_dir), "--against", "llama.cpp"]) == 0
+    assert "In llama.cpp" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []

@@ -107,7 +107,6 @@ def test_evidence_that_is_damaged_is_an_error(model_dir: Path, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("against", "says"),
     [
-        ("llama.cpp", "llama.cpp reads GGUF files"),
         ("no-such.gguf", "does not exist"),
         ("vllm", "is no reader"),
     ],

@@ -8,7 +8,7 @@ from rhapsode.conformance.endpoint_replay import replay_endpoint
 from rhapsode.conformance.evidence import FOLDER, LOGITS, VECTORS
 from rhapsode.conformance.readers.endpoint import Endpoint
 from rhapsode.conformance.readers.engine import EngineReader
-from rhapsode.conformance.readers.llamacpp import LlamaCpp
+from rhapsode.conformance.readers.llamacpp import INSTALL, LlamaCpp, is_installed
 from rhapsode.conformance.readers.transformers import TransformersReader
 from rhapsode.conformance.replay import replay
 from rhapsode.conformance.report import Report
@@ -16,11 +16,11 @@ from rhapsode.core.errors import RecipeError, RhapsodeError, VerificationMismatc
 from rhapsode.core.events import Events
 from rhapsode.core.manifest import Manifest
 
-Kind = Literal["transformers", "gguf", "endpoint"]
+Kind = Literal["transformers", "llama.cpp", "gguf", "endpoint"]
 
 
 class Peer(NamedTuple):
-    """Another reader: transformers on the same directory, llama.cpp on a GGUF file, or a server."""
+    """Another reader: transformers on the same directory, llama.cpp on an export of it or on a file, or a server."""
 
     kind: Kind
     place: str
@@ -31,23 +31,23 @@ def parse_peer(text: str) -> Peer:
 
     Raises:
         RecipeError: it is none of them.
+        RhapsodeError: it is llama.cpp, which is not there.
     """
     if text == "transformers":
         return Peer("transformers", "")
+    if text == "llama.cpp":
+        if not is_installed():
+            raise RhapsodeError("llama-cpp-python is not installed", INSTALL)
+        return Peer("llama.cpp", "")
     if text.startswith(("http://", "https://")):
         return Peer("endpoint", text)
     if text.lower().endswith(".gguf"):
         if not Path(text).is_file():
             raise RecipeError(f"{text} does not exist", "name the GGUF file that llama.cpp is to read")
         return Peer("gguf", text)
-    if text == "llama.cpp":
-        raise RecipeError(
-            "llama.cpp reads GGUF files, not model directories",
-            "write one with `rhapsode export MODEL --format gguf`, then name it: --against FILE.gguf",
-        )
     raise RecipeError(
         f"--against: {text!r} is no reader",
-        "give transformers, a file that ends in .gguf (for llama.cpp), or the address of a server",
+        "give transformers, llama.cpp, a file that ends in .gguf (which llama.cpp reads), or the address of a server",
     )
 
 
@@ -80,6 +80,7 @@ def replay_against(directory: Path, peer: Peer, *, name: str, events: Events | N
     """Replay the evidence in another reader.
 
     Args:
+        peer: any but an export for llama.cpp, which whoever asks for it makes first.
         name: what the model is called, which a server that offers several may know.
 
     Raises:
@@ -91,4 +92,5 @@ def replay_against(directory: Path, peer: Peer, *, name: str, events: Events | N
     if peer.kind == "gguf":
         with LlamaCpp(Path(peer.place)) as reader:
             return replay(directory, reader, bounds=ROUNDED, events=events)
+    assert peer.kind == "endpoint"
     return replay_endpoint(directory, Endpoint(peer.place, name=name), events=events)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -10,11 +13,13 @@ from rhapsode.cli import options
 from rhapsode.cli.console import give, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
+    from rhapsode.conformance.against import Peer
     from rhapsode.conformance.report import Check, Report
+    from rhapsode.core.events import Events
 
 
 def verify(
@@ -25,8 +30,8 @@ def verify(
         str | None,
         Parameter(
             name="--against",
-            help="Another reader: transformers, a GGUF file (in llama.cpp), or the address of an OpenAI-compatible "
-            "server (its key in OPENAI_API_KEY).",
+            help="Another reader: transformers, llama.cpp (which reads the model written as GGUF), a FILE.gguf that it "
+            "reads instead, or the address of an OpenAI-compatible server (key in OPENAI_API_KEY).",
             metavar="READER",
             show_default=False,
         ),
@@ -52,7 +57,9 @@ def verify(
     with watched() as events:
         reports = [replay_here(directory, events=events)]
         if peer is not None:
-            reports.append(replay_against(directory, peer, name=model_name(directory), events=events))
+            name = model_name(directory)
+            with _written_if_needed(directory, peer, name=name, events=events) as there:
+                reports.append(replay_against(directory, there, name=name, events=events))
     result = {
         "model": str(directory),
         "files": len(manifest.files),
@@ -60,6 +67,20 @@ def verify(
     }
     give(result, as_json=json, show=lambda console: _show(console, len(manifest.files), reports))
     require(reports, model=str(directory))
+
+
+@contextlib.contextmanager
+def _written_if_needed(directory: Path, peer: Peer, *, name: str, events: Events) -> Iterator[Peer]:
+    """llama.cpp reads no model directories: for it, the model is written as a GGUF file and removed again."""
+    from rhapsode.conformance.against import Peer
+    from rhapsode.export.gguf.export import export_gguf
+
+    if peer.kind != "llama.cpp":
+        yield peer
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = export_gguf(directory, Path(folder), name=name, encoding="f16", verified=False, events=events)
+        yield Peer("gguf", str(file.path))
 
 
 def _show(console: Console, num_files: int, reports: Sequence[Report]) -> None:
