@@ -121,6 +121,8 @@ TITLES = {
     "fetch": "Fetching the model",
     "convert": "Checking its weights, and converting them where they must be",
     "conformance": "Writing down what it says, as evidence for every reader",
+    "write": "Writing the model",
+    "prove": "Proving it: reading it back, and in llama.cpp",
 }
 SENTENCES = {
     "corpus": "{read:,} documents read, {kept:,} kept, {dropped:,} dropped, each for a reason that "

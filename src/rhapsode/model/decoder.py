@@ -9,12 +9,13 @@ Shapes: N any leading shape, D width, H query heads, K key/value heads, C head s
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhapsode.kernels.attention import Attend, Weighing
+from rhapsode.kernels.linear import linear
 from rhapsode.kernels.rope import Rotation, rotate, rotation
 from rhapsode.model.feed_forward import FeedForward, make_feed_forward
+from rhapsode.model.linear import Linear
 from rhapsode.model.norms import RMSNorm, make_norm
 from rhapsode.model.rope import Rope
 from rhapsode.model.spec import LayerSpec, ModelSpec
@@ -28,8 +29,8 @@ class Attention(nn.Module):
         self.heads = (spec.heads, spec.kv_heads, spec.kv_heads)
         self.head_dim = spec.head_dim
         self.weighing = Weighing(spec.attention_scale, layer.window, spec.attention_softcap)
-        self.qkv = nn.Linear(spec.width, sum(self.heads) * spec.head_dim, bias=spec.qkv_bias)
-        self.out = nn.Linear(spec.heads * spec.head_dim, spec.width, bias=spec.out_bias)
+        self.qkv = Linear(spec.width, sum(self.heads) * spec.head_dim, bias=spec.qkv_bias)
+        self.out = Linear(spec.heads * spec.head_dim, spec.width, bias=spec.out_bias)
         self.q_norm = _head_norm(spec, spec.heads)
         self.k_norm = _head_norm(spec, spec.kv_heads)
 
@@ -100,7 +101,7 @@ class Decoder(nn.Module):
         self.positions = _embedding(spec.context, spec.width) if spec.learned_positions else None
         self.layers = nn.ModuleList(Block(spec, index) for index in range(len(spec.layers)))
         self.norm = make_norm(spec, spec.width)
-        self.head = nn.Linear(spec.width, spec.vocab_size, bias=False)
+        self.head = Linear(spec.width, spec.vocab_size, bias=False)
         if spec.tied:
             self.head.weight = self.embedding.weight
 
@@ -122,7 +123,7 @@ class Decoder(nn.Module):
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """hidden [..., D] -> scores [..., V] in float32 (float64 stays)."""
-        scores_NV = F.linear(hidden_ND, self.head.weight)
+        scores_NV = linear(hidden_ND, self.head.weight)
         return finish_scores(scores_NV.to(torch.promote_types(scores_NV.dtype, torch.float32)), self.spec)
 
 

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rhapsode.kernels.linear import linear
 from rhapsode.kernels.swiglu import swiglu
+from rhapsode.model.linear import Linear
 from rhapsode.model.spec import Activation, LayerSpec, ModelSpec
 
 Act = Callable[[Tensor], Tensor]
@@ -42,8 +44,8 @@ class Gated(nn.Module):
 
     def __init__(self, spec: ModelSpec, layer: LayerSpec) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(spec.width, 2 * layer.ffn, bias=spec.ffn_bias)
-        self.down = nn.Linear(layer.ffn, spec.width, bias=spec.ffn_bias)
+        self.gate_up = Linear(spec.width, 2 * layer.ffn, bias=spec.ffn_bias)
+        self.down = Linear(layer.ffn, spec.width, bias=spec.ffn_bias)
         self.activation = activation_of(spec)
 
     def forward(self, x_ND: Tensor) -> Tensor:
@@ -60,8 +62,8 @@ class Plain(nn.Module):
 
     def __init__(self, spec: ModelSpec, layer: LayerSpec) -> None:
         super().__init__()
-        self.up = nn.Linear(spec.width, layer.ffn, bias=spec.ffn_bias)
-        self.down = nn.Linear(layer.ffn, spec.width, bias=spec.ffn_bias)
+        self.up = Linear(spec.width, layer.ffn, bias=spec.ffn_bias)
+        self.down = Linear(layer.ffn, spec.width, bias=spec.ffn_bias)
         self.activation = activation_of(spec)
 
     def forward(self, x_ND: Tensor) -> Tensor:
@@ -83,7 +85,7 @@ class Mixture(nn.Module):
         assert not spec.ffn_bias
         self.experts = layer.experts
         count, ffn = layer.experts.count, layer.ffn
-        self.router = nn.Linear(spec.width, count, bias=False)
+        self.router = Linear(spec.width, count, bias=False)
         self.experts_gate_up = ExpertMatrices(count, 2 * ffn, spec.width)
         self.experts_down = ExpertMatrices(count, spec.width, ffn)
         self.activation = activation_of(spec)
@@ -94,8 +96,8 @@ class Mixture(nn.Module):
         out_ND = torch.zeros_like(rows_ND)
         for expert in chosen_NE.unique().tolist():
             row, place = torch.where(chosen_NE == expert)
-            inner = self.activation(F.linear(rows_ND[row], self.experts_gate_up.weight[expert]))
-            update = F.linear(inner, self.experts_down.weight[expert]) * weight_NE[row, place, None]
+            inner = self.activation(linear(rows_ND[row], self.experts_gate_up.weight[expert]))
+            update = linear(inner, self.experts_down.weight[expert]) * weight_NE[row, place, None]
             out_ND = out_ND.index_add(0, row, update)
         return out_ND.view_as(x_ND)
 
