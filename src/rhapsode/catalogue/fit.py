@@ -6,14 +6,13 @@ vocabulary projection; L layers of H query and K key/value heads of size C, feed
     chat      memory   4 P + the engine's room for keys and values (2 L K C a token, 4 bytes each) + TOKEN_BYTES V
                        for the tokenizer + RUNTIME
               seconds  bytes read for a token, 4 (M + V D) + keys and values of CHAT_TOKENS tokens, divided by
-                       READ_EFFICIENCY bandwidth, + LAYER_SECONDS L + SCORE_SECONDS V: small operators, and choosing
-                       among V scores
+                       READ_EFFICIENCY bandwidth, + LAYER_SECONDS L for small operators
     training  memory   2 P + (16 + 2) trained + 2 T L (5 D + 2 (H + K) C + 3 F) + the projection's share + RUNTIME
               speed    TRAIN_UTILISATION peak / operations of a token (6 (M + V D) + attention); LoRA leaves out the
                        gradient of the frozen matrices, a third of them
 
 The engine computes in float32, training in bfloat16 with float32 master weights. The constants were measured on two
-virtual processors of AMD Zen 5 with SmolLM2 135M, Gemma 3 270M and Qwen3 0.6B: for these the estimates were within 10%
+virtual processors of AMD Zen 5 with SmolLM2 135M, Gemma 3 270M and Qwen3 0.6B: for these the estimates were within 12%
 of the speed of chats and within 5% of the memory of chats and of full training.
 """
 
@@ -30,9 +29,8 @@ CHAT_TOKENS = 1_024
 CACHE_BYTES, REQUESTS = GiB, 32
 """What the engine gives to keys and values at most, and for how many requests at their longest."""
 TOKEN_BYTES = 1_000
-READ_EFFICIENCY = 0.95
-LAYER_SECONDS = 0.55e-3
-SCORE_SECONDS = 45e-9
+READ_EFFICIENCY = 0.79
+LAYER_SECONDS = 0.3e-3
 ROW = 1_024
 RUNTIME = 250 * MiB
 """The program itself, with torch."""
@@ -87,7 +85,7 @@ def decode_speed(spec: ModelSpec, *, bandwidth: float) -> float:
     """Tokens a second of one answer: every weight that computes is read once for each."""
     read = CHAT_BYTES * (spec.matrix_parameters + spec.vocab_size * spec.width)
     read += min(CHAT_TOKENS, spec.context) * _kept_bytes(spec)
-    small = LAYER_SECONDS * len(spec.layers) + SCORE_SECONDS * spec.vocab_size
+    small = LAYER_SECONDS * len(spec.layers)
     return 1 / (read / (READ_EFFICIENCY * bandwidth) + small)
 
 
