@@ -38,7 +38,7 @@ def main() -> None:
     added = [pin for pin in test if pin not in base]
     write("test.lock", f"# Every package that tests and checks need besides.\n{renew}-r base.lock\n", added)
     added = [pin for pin in peers if pin not in test]
-    write("peers.lock", f"# Every package that the tests against other readers need besides.\n{renew}-r test.lock\n", added)
+    write("peers.lock", f"# Every package that tests against other readers need besides.\n{renew}-r test.lock\n", added)
 
 
 def install(python: Path, requirements: list[str]) -> None:
