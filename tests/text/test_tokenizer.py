@@ -207,3 +207,17 @@ def test_a_vocabulary_with_another_split_encodes_whole_texts(saved: Path) -> Non
     loaded = Tokenizer.load(saved)
     texts = ["", "a\n\n b", "", "\n" * 9, b"\xffa"]
     assert [loaded.decode(ids) for ids in loaded.encode_batch(texts)] == ["", "a\n\n b", "", "\n" * 9, "\ufffda"]
+
+
+def test_a_special_token_beyond_the_rows_is_no_text(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Gemma 3's vocabulary has an id for pictures, which the models that only read text have no row for."""
+    tokenizer.save(tmp_path)
+    shape = json.loads((tmp_path / "tokenizer.json").read_text())
+    more = {"id": tokenizer.vocab_size, "content": "<picture>", "special": True}
+    rest = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    shape["added_tokens"].append(more | rest)
+    other = Tokenizer(json.dumps(shape), names=tokenizer.names, chat_template="")
+    assert other.vocab_size == tokenizer.vocab_size + 1
+    assert other.rows_needed == tokenizer.rows_needed == tokenizer.vocab_size
+    assert max(other.encode("<picture>")) < other.rows_needed
+    assert other.decode([tokenizer.vocab_size]) == ""

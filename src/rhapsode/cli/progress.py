@@ -114,7 +114,7 @@ def as_progress(event: Event) -> Mapping[str, Any] | None:
 
 TITLES = {
     "prepare": "Reading, cleaning and splitting the text",
-    "tokenise": "Learning a vocabulary and writing the text as tokens",
+    "tokenise": "Writing the text as tokens, with a vocabulary that is learned or given",
     "forecast": "Taking two real steps to forecast the cost",
     "train": "Training",
     "evaluate": "Measuring on held-out documents",

@@ -70,9 +70,9 @@ def add_conformance(directory: Path, *, events: Events | None = None, model: Dec
     tokenizer = Tokenizer.load(directory)
     model = read_model(directory) if model is None else model.eval()
     assert (model.embedding.weight.dtype, model.embedding.weight.device.type) == (torch.float32, "cpu")
-    if tokenizer.vocab_size > model.spec.vocab_size:
+    if tokenizer.rows_needed > model.spec.vocab_size:
         raise RhapsodeError(
-            f"{directory}: the tokenizer has {tokenizer.vocab_size:,} tokens, the model {model.spec.vocab_size:,}",
+            f"{directory}: the tokenizer has {tokenizer.rows_needed:,} tokens, the model {model.spec.vocab_size:,}",
             "put the tokenizer beside the model that it was trained with",
         )
     events.emit("progress", stage="evidence", done=1, total=2, unit="steps")

@@ -76,7 +76,7 @@ class Engine:
         self.context = min(context, num_pages * config.page_size)
         self.pages = Pages(num_pages, page_size=config.page_size)
         self._device = weight.device
-        self._num_ids = model.spec.vocab_size if num_ids is None else num_ids
+        self._num_ids = min(num_ids or model.spec.vocab_size, model.spec.vocab_size)
         self._stop_ids = frozenset(model.spec.eos) if stop_ids is None else stop_ids
         self._cache = Cache(
             model.spec, num_pages=num_pages, page_size=config.page_size, dtype=weight.dtype, device=self._device

@@ -29,9 +29,9 @@ def load_engine(
     """
     model = load_model(directory, dtype=dtype).to(device)
     tokenizer = Tokenizer.load(directory)
-    if tokenizer.vocab_size > model.spec.vocab_size:
+    if tokenizer.rows_needed > model.spec.vocab_size:
         raise RhapsodeError(
-            f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.spec.vocab_size}",
+            f"{directory}: the tokenizer has {tokenizer.rows_needed} tokens, the model {model.spec.vocab_size}",
             "put the tokenizer beside the model that it was trained with",
         )
     stops = frozenset(stop_tokens(directory)) | {tokenizer.end_of_turn}

@@ -45,6 +45,7 @@ class Tokenizer:
     A vocabulary from elsewhere may lack some of these ids; then `eos` stands in for `bos`, `pad` and `end_of_turn`.
     `names` holds the tokens that have a role, as bos_token or eos_token, and `chat_template` jinja, or nothing.
     `prefix` is what stands before every text, the id of bos or nothing; `lead`, the space that some put there besides.
+    `rows_needed` is how many rows an embedding must have for every text: Gemma 3 has one id more, for pictures.
     """
 
     def __init__(self, source: str, *, names: Mapping[str, str], chat_template: str) -> None:
@@ -79,6 +80,8 @@ class Tokenizer:
         self.bos, self.pad = (self.special(names.get(key, names["eos_token"])) for key in ("bos_token", "pad_token"))
         self.end_of_turn = self._end_of_turn()
         self.prefix = self._prefix()
+        roles = {*self.prefix, self.bos, self.eos, self.end_of_turn}
+        self.rows_needed = 1 + max({*self._bytes} - {*self._special.values()} | roles)
 
     @classmethod
     def load(cls, directory: Path) -> Tokenizer:

@@ -52,7 +52,7 @@ def check_vocabulary(directory: Path, *, spec: ModelSpec) -> None:
     Raises:
         RhapsodeError: the tokenizer is damaged, or has a token that the model lacks.
     """
-    size = Tokenizer.load(directory).vocab_size
+    size = Tokenizer.load(directory).rows_needed
     if size > spec.vocab_size:
         raise RhapsodeError(
             f"the tokenizer has {size:,} tokens, the model {spec.vocab_size:,}",
