@@ -32,8 +32,8 @@ class Bounds(NamedTuple):
     adds_ends: bool = False
 
 
-OWN = Bounds(score=2e-4, divergence=1e-6, tie=2e-3, guards_content=True)
-"""Our engine: the same arithmetic in another order."""
+OWN = Bounds(score=5e-4, divergence=1e-6, tie=2e-3, guards_content=True)
+"""Our engine: the same arithmetic in another order; 1.6e-4 was seen on Gemma 3 270M."""
 FLOAT32 = Bounds(score=1e-3, divergence=1e-5, tie=1e-2)
 """Another program that computes in float32."""
 ROUNDED = Bounds(score=None, divergence=0.1, tie=1.0, adds_ends=True)
