@@ -1,19 +1,24 @@
 """Attention over whole rows of packed documents, for training and for measuring.
 
-On a CPU torch's fused attention reaches a tenth of the speed of a bfloat16 matrix product, so the fast path is two
-batched matrix products and a softmax, in blocks of queries: a block looks only at the keys between the beginning of its
-first query's window and its own end, which leaves out most of what is masked anyway. Attention never crosses from one
-document to the next.
+On a CPU torch's fused attention reaches a tenth of the speed of a bfloat16 matrix product. In bfloat16, where the
+processor multiplies it, attention is our own (`flash_attention.py`). Elsewhere the fast path is two batched matrix
+products and a softmax, in blocks of queries: a block looks only at the keys between the beginning of its first query's
+window and its own end, which leaves out most of what is masked anyway. Attention never crosses from one document to the
+next.
 
 Shapes: B rows, T positions, H query heads, K key/value heads, C head size. q [B,T,H,C]; k, v [B,T,K,C]; documents
 [B,T].
 """
 
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from rhapsode.kernels import flash_attention
+from rhapsode.kernels.flash_attention import attend_flash, first_keys
 
 QUERY_BLOCK = 128
 
@@ -141,21 +146,35 @@ class _Seen(NamedTuple):
 
 
 class DenseAttend:
-    """Attention within the documents of a batch of packed rows; one instance a batch, shared by all layers."""
+    """Attention within the documents of a batch of packed rows; one instance a batch, shared by all layers.
+
+    What a query may see depends on the layer's window alone, and is worked out once for each that occurs.
+    """
 
     def __init__(self, documents: Tensor, *, dtype: torch.dtype) -> None:
         self._documents, self._dtype = documents, dtype
         self._seen: dict[int | None, _Seen] = {}
+        self._first: dict[int | None, Tensor] = {}
+        self._is_narrow = dtype == torch.bfloat16 and documents.device.type == "cpu"
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, weighing: Weighing) -> Tensor:  # noqa: ARG002 - whole rows need no cache of a layer's own
-        seen = self._within(weighing.window)
+        window = weighing.window
+        if window is not None and window >= self._documents.shape[1]:
+            window = None
+        if self._is_narrow and weighing.softcap is None and flash_attention.suits(q) and self._are_contiguous:
+            if window not in self._first:
+                self._first[window] = first_keys(self._documents, window=window)
+            return attend_flash(q, k, v, weighing.scale, first=self._first[window])
+        seen = self._within(window)
         if q.device.type == "cpu" and weighing.softcap is None:
             return attend_blocked(q, k, v, weighing, bias=seen.bias)
         return attend_plain(q, k, v, weighing, mask=seen.mask)
 
+    @cached_property
+    def _are_contiguous(self) -> bool:
+        return flash_attention.are_contiguous(self._documents)
+
     def _within(self, window: int | None) -> _Seen:
-        if window is not None and window >= self._documents.shape[1]:
-            window = None
         if window not in self._seen:
             mask = document_mask(self._documents, window=window)
             bias = torch.zeros(mask[:, 0].shape, dtype=self._dtype, device=mask.device)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhapsode.kernels import native
+
 IGNORE = -100
 CHUNK = 1024
 
@@ -41,23 +43,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=wide)
         for start in range(0, hidden.shape[0], CHUNK):
-            rows, target = hidden[start : start + CHUNK], targets[start : start + CHUNK, None]
+            rows, target = hidden[start : start + CHUNK], targets[start : start + CHUNK]
             logits = F.linear(rows, weight)
-            capped = None
-            if softcap is not None:
-                capped = logits.div_(softcap).tanh_()
-                logits = capped * softcap
-            top = logits.amax(-1, keepdim=True)
-            picked = logits.gather(1, target).to(wide)
-            probability = logits.sub_(top).exp_()
-            mass = probability.sum(-1, keepdim=True, dtype=wide)
-            total += (mass.log() + top.to(wide) - picked).sum()
-            probability.mul_(mass.reciprocal().to(probability.dtype))
-            probability.scatter_add_(1, target, probability.new_full(target.shape, -1))
-            if capped is not None:  # d cap tanh(x / cap) = 1 - tanh^2
-                probability.addcmul_(probability, capped.square_(), value=-1)
-            grad_hidden[start : start + CHUNK] = probability @ weight
-            grad_weight += probability.t() @ rows
+            loss, slope = _loss_and_slope(logits, target, softcap=softcap)
+            total += loss
+            grad_hidden[start : start + CHUNK] = slope @ weight
+            grad_weight += slope.t() @ rows
         ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
         return total
 
@@ -66,6 +57,30 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = grads[0]
         return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale.to(grad_weight.dtype), None, None
+
+
+def _loss_and_slope(logits: Tensor, targets: Tensor, *, softcap: float | None) -> tuple[Tensor, Tensor]:
+    """The summed loss of logits [N,V], and its gradient, which takes their place in memory."""
+    if softcap is None and native.suits(logits):
+        losses = torch.empty(len(logits))
+        native.call("cross_entropy", logits, targets, losses, *logits.shape)
+        return losses.sum(), logits
+    target = targets[:, None]
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    capped = None
+    if softcap is not None:
+        capped = logits.div_(softcap).tanh_()
+        logits = capped * softcap
+    top = logits.amax(-1, keepdim=True)
+    picked = logits.gather(1, target).to(wide)
+    probability = logits.sub_(top).exp_()
+    mass = probability.sum(-1, keepdim=True, dtype=wide)
+    loss = (mass.log() + top.to(wide) - picked).sum()
+    probability.mul_(mass.reciprocal().to(probability.dtype))
+    probability.scatter_add_(1, target, probability.new_full(target.shape, -1))
+    if capped is not None:  # d cap tanh(x / cap) = 1 - tanh^2
+        probability.addcmul_(probability, capped.square_(), value=-1)
+    return loss, probability
 
 
 def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, softcap: float | None = None) -> LossSum:

@@ -1,7 +1,7 @@
 """Root-mean-square normalisation (Zhang and Sennrich 2019).
 
-Torch runs `rms_norm` on a CPU as a chain of small operators with float32 copies. This one keeps two tensors for the
-backward pass, the input and one number a row, and computes the row statistics in float32.
+Torch runs `rms_norm` on a CPU as a chain of small operators with float32 copies. These keep two tensors for the
+backward pass, the input and one number a row, and compute the row statistics in float32.
 
 Shapes: x [..., D], weight [D].
 """
@@ -10,6 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from rhapsode.kernels import native
+
+BLOCKS = 64  # as in csrc/norm.c
 
 
 def rms_norm_plain(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -41,9 +45,34 @@ class _RMSNorm(torch.autograd.Function):
         return grad_x, grad_weight, None
 
 
+class _NativeRMSNorm(torch.autograd.Function):
+    """In C, and where the rows stand: the heads of a token need not be copied out of the product that made them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        x = native.in_heads(x)
+        rows = native.Heads.of(x)
+        out = torch.empty(x.shape, dtype=x.dtype)
+        scales = torch.empty(rows.tokens * rows.heads)
+        native.call("rms_norm", x, rows.stride, weight, eps, out, scales, rows.tokens, rows.heads, rows.size)
+        ctx.save_for_backward(x, weight, scales)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, scales = ctx.saved_tensors
+        rows, grad = native.Heads.of(x), grads[0].contiguous()
+        grad_x, partial = torch.empty(x.shape, dtype=x.dtype), torch.zeros(BLOCKS, rows.size)
+        sizes = (rows.tokens, rows.heads, rows.size)
+        native.call("rms_norm_backward", grad, x, rows.stride, weight, scales, grad_x, partial, *sizes)
+        return grad_x, partial.sum(0).to(weight.dtype), None
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x [..., D] scaled to unit root mean square and times `weight` [D]."""
-    if torch.is_grad_enabled():
-        out: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
-        return out
-    return rms_norm_plain(x, weight, eps)
+    is_native = native.suits(x, weight)
+    if not is_native and not torch.is_grad_enabled():
+        return rms_norm_plain(x, weight, eps)
+    operator = _NativeRMSNorm if is_native else _RMSNorm
+    out: Tensor = operator.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+    return out

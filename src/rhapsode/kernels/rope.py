@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rhapsode.kernels import native
+
 
 class Rotation(NamedTuple):
     """cos and sin, each [..., 1, C]; sin carries the sign of the half it belongs to."""
@@ -58,12 +60,33 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return out
 
 
+class _NativeRotate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn_native(native.in_heads(x), cos, sin, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turn_native(native.in_heads(grads[0]), cos, sin, -1.0), None, None
+
+
+def _turn_native(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
+    heads, size = x.shape[-2:]
+    out = torch.empty(x.shape, dtype=x.dtype)
+    native.call("rotate", x, x.stride(-3), cos, sin, sign, out, x.numel() // (heads * size), heads, size)
+    return out
+
+
 def rotate(x: Tensor, turn: Rotation) -> Tensor:
     """x [..., heads, C] turned by its position; of a table narrower than C, the first dimensions alone."""
     dims = turn.cos.shape[-1]
     if dims < x.shape[-1]:
         return torch.cat((rotate(x[..., :dims], turn), x[..., dims:]), -1)
-    if torch.is_grad_enabled():
-        out: Tensor = _Rotate.apply(x, turn.cos, turn.sin)  # type: ignore[no-untyped-call]
-        return out
-    return rotate_plain(x, turn)
+    is_native = native.suits(x, *turn) and turn.cos.shape[:-2] == x.shape[:-2]
+    if not is_native and not torch.is_grad_enabled():
+        return rotate_plain(x, turn)
+    operator = _NativeRotate if is_native else _Rotate
+    out: Tensor = operator.apply(x, *turn)  # type: ignore[no-untyped-call]
+    return out

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rhapsode.kernels import native
+
 
 def swiglu_plain(gate_up: Tensor) -> Tensor:
     gate, up = gate_up.chunk(2, -1)
@@ -34,9 +36,30 @@ class _SwiGLU(torch.autograd.Function):
         return out
 
 
+class _NativeSwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        gate_up = gate_up.contiguous()
+        ctx.save_for_backward(gate_up)
+        size = gate_up.shape[-1] // 2
+        out = torch.empty(*gate_up.shape[:-1], size, dtype=gate_up.dtype)
+        native.call("swiglu", gate_up, out, gate_up.numel() // (2 * size), size)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (gate_up,) = ctx.saved_tensors
+        size = gate_up.shape[-1] // 2
+        out = torch.empty_like(gate_up)
+        native.call("swiglu_backward", grads[0].contiguous(), gate_up, out, gate_up.numel() // (2 * size), size)
+        return out
+
+
 def swiglu(gate_up: Tensor) -> Tensor:
     """silu(first half) * second half."""
-    if torch.is_grad_enabled():
-        out: Tensor = _SwiGLU.apply(gate_up)  # type: ignore[no-untyped-call]
-        return out
-    return swiglu_plain(gate_up)
+    is_native = native.suits(gate_up)
+    if not is_native and not torch.is_grad_enabled():
+        return swiglu_plain(gate_up)
+    operator = _NativeSwiGLU if is_native else _SwiGLU
+    out: Tensor = operator.apply(gate_up)  # type: ignore[no-untyped-call]
+    return out
