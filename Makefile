@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 BASE := $(VENV)/.base-installed
 TEST := $(VENV)/.test-installed
 PEERS := $(VENV)/.peers-installed
+BENCH := $(VENV)/.bench-installed
 
 .PHONY: help install demo test test-slow test-peers lint format bench lock clean
 .DEFAULT_GOAL := help
@@ -16,7 +17,7 @@ help:
 	@echo "make test       the tests, without the slow ones; make test-slow runs those"
 	@echo "make test-peers the tests against llama.cpp, which is compiled first (about ten minutes, once)"
 	@echo "make lint       ruff, mypy, import-linter; make format puts layout right"
-	@echo "make bench      side by side with other software"
+	@echo "make bench      training steps side by side with other software; bench/README.md has the rest"
 	@echo "make lock       renew requirements/*.lock from pyproject.toml"
 
 install: $(BASE)
@@ -44,8 +45,8 @@ format: $(TEST)
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format --quiet .
 
-bench: $(TEST)
-	@for script in bench/[a-z]*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(BENCH)
+	@$(BIN)/python bench/train_throughput.py
 
 lock:
 	@$(PYTHON) requirements/lock.py
@@ -70,6 +71,12 @@ $(TEST): requirements/test.lock $(BASE)
 $(PEERS): requirements/peers.lock $(TEST)
 	@echo "Compiling llama.cpp (about ten minutes) ..."
 	@$(PIP) install -r requirements/peers.lock
+	@touch $@
+
+# Beside the packages and not among them: what the peers need must not change what we run on.
+$(BENCH): requirements/bench.txt $(TEST)
+	@echo "Installing what training is measured beside ..."
+	@$(PIP) install --no-deps --target $(VENV)/bench -r requirements/bench.txt
 	@touch $@
 
 $(BIN)/python:

@@ -2,9 +2,9 @@ import io
 
 import pytest
 from rich.console import Console
-from rich.progress import Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
-from rhapsode.cli.progress import Bars, Lines, Watcher
+from rhapsode.cli.progress import Bars, Lines, Watcher, bar_width
 from rhapsode.core.events import Events
 
 
@@ -55,13 +55,54 @@ def test_a_stage_ends_when_another_begins(scene):
     assert scene.lines() == ["read: 4 documents, 2.0 documents/s, 2.0 s"]
 
 
-def test_steps_are_progress_and_a_resumed_run_keeps_an_honest_rate(scene):
+def step(number: int, **fields: object) -> dict[str, object]:
+    told = {"step": number, "steps": 200, "loss": 3.9, "smooth_loss": 3.21456, "tokens_per_second": 12_345.6}
+    return told | {"utilisation": 0.5, "seconds_left": 250.0 - number, **fields}
+
+
+def test_steps_are_progress_with_the_time_left_that_the_run_knows(scene):
+    scene.emit(0, "validation", step=100, bits_per_byte=1.84321)
     for second in range(13):
-        step = 100 + 2 * second
-        scene.emit(second, "step", step=step, steps=200, loss=3.21456, tokens_per_second=12_345.6, utilisation=0.5)
-    assert scene.lines() == [
-        "train: 120 of 200 steps, 2.0 steps/s, 40.0 s left, loss 3.215, 12.3k tokens/s, 50% of the machine's peak"
+        scene.emit(second, "step", **step(100 + 2 * second))
+    assert scene.lines()[1:] == [
+        "train: 120 of 200 steps, 2 min 10 s left, loss 3.215, 1.843 bits/byte, 12.3k tokens/s, 50% of peak"
     ]
+
+
+def test_a_run_that_is_over_says_how_long_it_took(scene):
+    scene.emit(0, "step", **step(200, seconds_left=0.0, seconds_spent=320.0))
+    scene.watcher.finish()
+    assert scene.lines() == ["train: 200 steps, 5 min 20 s, loss 3.215, 12.3k tokens/s, 50% of peak"]
+
+
+def test_a_loss_that_is_no_number_is_told_as_such(scene):
+    scene.emit(0, "step", **step(1))
+    scene.emit(12, "step", **step(2, smooth_loss=None, loss=None))
+    assert "loss not finite" in scene.lines()[0]
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (200, "20 of 200 steps, 3 min 50 s left, loss 3.215, 1.843 bits/byte, 12.3k tokens/s, 50% of peak"),
+        (100, "20 of 200 steps, 3 min 50 s left, loss 3.215, 1.843 bits/byte, 12.3k tokens/s"),
+        (80, "20 of 200 steps, 3 min 50 s left, loss 3.215, 1.843 bits/byte"),
+        (60, "20 of 200 steps, 3 min 50 s left, loss 3.215"),
+        (30, "20 of 200 steps"),
+    ],
+)
+def test_a_narrow_terminal_shows_what_matters_most_on_one_line(width, expected):
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width(console)), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=console) as progress:
+        watcher = Watcher(Bars(progress), console)
+        events = Events(watcher, clock=Clock())
+        events.emit("validation", step=0, bits_per_byte=1.84321)
+        events.emit("step", **step(20))
+        assert progress.tasks[0].fields["text"] == expected
+        lines = console.render_lines(progress.get_renderable(), console.options, pad=False)
+        assert len(lines) == 1
+        assert expected in "".join(segment.text for segment in lines[0])
 
 
 def test_unknown_totals_give_no_time_left(scene):

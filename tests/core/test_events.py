@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from rhapsode.core.events import Event, Events, JsonLines, read_events
+from rhapsode.core.events import Event, Events, JsonLines, Tail, read_events
 
 
 def test_listeners_hear_every_event_in_order_until_they_leave() -> None:
@@ -69,3 +69,21 @@ def test_lines_are_strict_json_even_when_a_loss_is_not_a_number(tmp_path: Path) 
         Events(listener).emit("step", loss=float("nan"), grad_norm=float("inf"), moved=False)
     row = json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse)
     assert (row["loss"], row["grad_norm"], row["moved"]) == (None, None, False)
+    with JsonLines(file) as listener:
+        Events(listener).emit("validation", by_source={"code": float("inf")}, rows=[1.0, float("nan")])
+    assert read_events(file)[-1].fields == {"by_source": {"code": None}, "rows": [1.0, None]}
+
+
+def test_a_tail_gives_every_event_once_and_only_whole_lines(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    with JsonLines(file) as listener:
+        for step in range(3):
+            Events(listener).emit("step", step=step, text="wörter")
+    whole, tail, steps = file.read_bytes(), Tail(file), []
+    for size in range(len(whole) + 1):  # as if another process had written so many bytes
+        file.write_bytes(whole[:size])
+        steps += [event.fields["step"] for event in tail.read()]
+    assert steps == [0, 1, 2]
+    assert tail.read() == []
+    file.write_bytes(whole[: whole.index(b"\n") + 1])  # begun anew
+    assert [event.fields["step"] for event in tail.read()] == [0]

@@ -1,17 +1,19 @@
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.core.lock import locked
+from rhapsode.core.lock import locked, owner
 
 HOLD = """
 import sys, pathlib
-from rhapsode.core.lock import locked
+from rhapsode.core.lock import locked, owner
 with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -56,3 +58,21 @@ def test_the_directory_is_free_again_after_an_exception(tmp_path: Path) -> None:
         raise ValueError("boom")
     with locked(tmp_path):
         pass
+
+
+def test_anybody_may_ask_who_holds_a_directory(tmp_path: Path) -> None:
+    assert owner(tmp_path / "none") is None
+    with hold(tmp_path) as process:
+        assert owner(tmp_path) == str(process.pid)
+        process.communicate()
+    assert owner(tmp_path) is None
+
+
+def test_asking_never_refuses_the_lock_to_another(tmp_path: Path) -> None:
+    with (tmp_path / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # as `owner` does for a moment
+        release = threading.Timer(0.06, lambda: fcntl.flock(file, fcntl.LOCK_UN))
+        release.start()
+        with locked(tmp_path):
+            assert owner(tmp_path) == str(os.getpid())
+        release.join()

@@ -29,7 +29,7 @@ from rhapsode.core.report import (
     Sample,
     Table,
 )
-from rhapsode.core.report_chart import MOST_POINTS, MOST_ROWS, Series, line_chart
+from rhapsode.core.report_chart import MOST_POINTS, MOST_ROWS, Level, Marks, Series, _thinned, line_chart, needs_log
 
 CHROMIUM = shutil.which("chromium")
 VOID = {"meta", "link", "br", "hr", "img", "path", "use", "line"}
@@ -252,3 +252,53 @@ def test_the_page_never_scrolls_sideways(width: int, tmp_path: Path) -> None:
     needed, given = map(int, measured.groups())
     assert width - 20 <= given <= width
     assert needed <= given
+
+
+def test_levels_and_marks_are_drawn_and_told() -> None:
+    steps = list(range(1, 21))
+    series = Series("norm", steps, [10.0 / s for s in steps])
+    marks = Marks("steps that were left out", [3, 7])
+    drawn = line_chart(
+        [series], x_label="step", y_label="norm", title="Norm", level=Level("clipped above 1", 1.0), marks=marks
+    )
+    plain = line_chart([series], x_label="step", y_label="norm", title="Norm", marks=Marks("nothing", []))
+    for svg, without in ((drawn.wide, plain.wide), (drawn.narrow, plain.narrow)):
+        assert "clipped above 1" in svg
+        assert "var(--bad)" in svg
+        assert "var(--bad)" not in without
+        ET.fromstring(svg)
+    assert drawn.note == "Triangles mark steps that were left out: 3, 7."
+    assert plain.note == ""
+    many = line_chart([series], x_label="step", y_label="norm", title="Norm", marks=Marks("x", list(range(1, 12))))
+    assert many.note.endswith("8 and 3 more.")
+
+
+def test_a_logarithmic_axis_leaves_out_what_it_cannot_show() -> None:
+    series = Series("norm", [0, 1, 2, 3], [5.0, 0.0, 1000.0, math.nan])
+    drawn = line_chart([series], x_label="step", y_label="norm", title="Norm", log_x=True, log_y=True)
+    assert drawn.note == "Points at 0 or below have no place on a logarithmic axis: 2 left out."
+    assert ">1,000<" in drawn.wide
+    assert needs_log([1.0] * 9 + [100.0])
+    assert not needs_log([1.0, 2.0, 3.0, math.inf, math.nan, -1.0])
+    assert not needs_log([])
+
+
+def test_the_first_steps_of_a_long_line_keep_their_shape_on_a_logarithmic_axis() -> None:
+    series = Series("loss", list(range(1, 100_001)), [1.0 / x for x in range(1, 100_001)])
+    plain, logarithmic = (_thinned(series, log_x=log_x) for log_x in (False, True))
+    assert len(plain.x) <= MOST_POINTS
+    assert len(logarithmic.x) <= MOST_POINTS
+    assert list(logarithmic.x[:100]) == list(range(1, 101))
+    assert logarithmic.x[-1] == 100_000
+
+
+def test_faint_lines_have_a_faint_key() -> None:
+    lines = [Series("smoothed", [1, 2], [1, 2]), Series("each step", [1, 2], [1, 3], is_faint=True)]
+    drawn = line_chart(lines, x_label="x", y_label="y", title="t")
+    assert [key.is_faint for key in drawn.keys] == [False, True]
+    assert 'class="series-2 faint"' in Report("t", [drawn]).html()
+
+
+def test_what_somebody_wrote_keeps_its_lines_in_a_table() -> None:
+    table = Table(("step", "words"), [("1", "\n  def f():\n\treturn <b>")], written=("words",))
+    assert '<td class="written"><pre>\n\n  def f():\n\treturn &lt;b&gt;</pre></td>' in Report("t", [table]).html()

@@ -32,9 +32,10 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> T
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
-    """Of two tensors, as a share of the second's length."""
+    """Of two tensors, as a share of the second's length; of numbers that are nothing but rounding, in tenths."""
     found, expected = found.detach().double(), expected.detach().double()
-    return float(torch.linalg.vector_norm(found - expected) / (torch.linalg.vector_norm(expected) + 1e-9))
+    length = max(float(torch.linalg.vector_norm(expected)), 0.1 * expected.numel() ** 0.5)
+    return float(torch.linalg.vector_norm(found - expected)) / length
 
 
 def assert_close(
@@ -63,7 +64,7 @@ def documents_of(rows: int, length: int, *, seed: int) -> Tensor:
 
 
 @needs_attention
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     B=st.integers(1, 3),
     T=st.sampled_from([2, 3, 63, 64, 65, 100, 128, 200, 330]),
@@ -82,7 +83,7 @@ def test_attention_is_the_plain_one(B: int, T: int, K: int, G: int, C: int, wind
     assert_close(
         lambda *heads: attend(0, *heads, weighing),
         lambda *heads: attend_plain(*heads, weighing, mask=mask),
-        q, k, v, most=0.006 if T > 60 else 0.05,
+        q, k, v, most=0.006 if T > 60 else 0.03,
     )  # fmt: skip
     assert attend._first, "the operator in C did not run"
 

@@ -183,7 +183,7 @@ def test_any_text_survives_the_dump(tmp_path_factory, purpose, prompts):
 def test_the_schema_is_json_and_closed():
     schema = recipe_schema()
     json.dumps(schema, allow_nan=False)
-    assert set(schema["properties"]) == {"task", "data", "model", "train", "evaluate"}
+    assert set(schema["properties"]) == {"task", "data", "model", "train", "evaluate", "launch", "sweep"}
     assert all(
         part["additionalProperties"] is False for part in [schema, *schema["$defs"].values()] if "properties" in part
     )

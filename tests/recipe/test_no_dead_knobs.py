@@ -14,10 +14,11 @@ from rhapsode.core.events import Events
 from rhapsode.corpus.tokens_config import LEARNED
 from rhapsode.model.config import FROM_SCRATCH
 from rhapsode.recipe.layout import Layout
-from rhapsode.recipe.load import load_recipe
+from rhapsode.recipe.load import LoadedRecipe, load_recipe
 from rhapsode.recipe.plan import make_plan
 from rhapsode.recipe.recipe import Recipe
 from rhapsode.recipe.run import evaluate_run, plan_run, train_run, walking
+from rhapsode.recipe.sweep.members import Sweep, load_runs
 
 # A value for every field that must change what happens to the corpus of conftest.py. A new field needs one here.
 ALTERNATIVES = {
@@ -66,6 +67,8 @@ ALTERNATIVES = {
     "model.width": "128",
     "model.seed": "1",
     "train.budget": "1 epochs",
+    "train.recompute": "true",
+    "train.parallel": "shard",
     "train.batch_tokens": "128",
     "train.micro_batch_rows": "1",
     "train.optimizer": "adamw",
@@ -79,8 +82,12 @@ ALTERNATIVES = {
     "train.seed": "1",
     "train.validate_every": "1",
     "train.validation_tokens": "64",
+    "train.samples": "1",
     "train.save_every": "1",
     "train.keep": "1",
+    "train.keep_every": "3",
+    "train.spike": "null",
+    "train.max_skips": "4",
     "evaluate.baselines": "[xz]",
     "evaluate.documents": "2",
     "evaluate.baseline_tokens": "1000",
@@ -92,6 +99,7 @@ ALTERNATIVES = {
     "evaluate.samples.temperature": "1.0",
     "evaluate.samples.opening_words": "5",
     "evaluate.gate.below_best_baseline": "12%",
+    "sweep": "{train.learning_rate: [0.01, 0.02]}",
 }
 # Where a base is trained further, other values are the usual ones.
 ALTERNATIVES_BASED = {
@@ -115,11 +123,23 @@ def leaves(model: type[BaseModel], key: str = "") -> Iterator[tuple[str, type[Ba
             yield from leaves(section, here + "[0]" * (field.annotation is not section))
 
 
+def settled_leaves() -> Iterator[tuple[str, type[BaseModel], str]]:
+    """Those of what is done; where it is done is for tests/launch."""
+    return (leaf for leaf in leaves(Recipe) if not leaf[0].startswith("launch."))
+
+
 def settle(path: Path, out: Path, *changes: str) -> dict[str, Any]:
     try:
-        settled = make_plan(load_recipe(path, changes), layout=Layout(out), events=Events()).settled
+        given = load_runs(path, changes)
+        if isinstance(given, Sweep):
+            return {member.name: _settled(member.loaded, out) for member in given.members}
+        return _settled(given, out)
     except RhapsodeError as error:
         return {"refused": error.message}
+
+
+def _settled(loaded: LoadedRecipe, out: Path) -> dict[str, Any]:
+    settled = make_plan(loaded, layout=Layout(out), events=Events()).settled
     for part in ("corpus", "tokens"):
         settled[part]["files"].pop("report.json")  # it repeats the recipe: what counts is the text and the tokens
     value: dict[str, Any] = json.loads(json.dumps(settled))
@@ -127,7 +147,7 @@ def settle(path: Path, out: Path, *changes: str) -> dict[str, Any]:
 
 
 def test_every_field_has_an_alternative():
-    assert {key for key, _, _ in leaves(Recipe)} == set(ALTERNATIVES)
+    assert {key for key, _, _ in settled_leaves()} == set(ALTERNATIVES)
 
 
 def test_every_field_changes_what_is_settled(recipe_path, tmp_path):
@@ -136,6 +156,11 @@ def test_every_field_changes_what_is_settled(recipe_path, tmp_path):
         key for key, value in ALTERNATIVES.items() if settle(recipe_path, tmp_path / "out", f"{key}={value}") == before
     ]
     assert not dead, ", ".join(dead)
+
+
+def test_where_a_run_happens_is_not_part_of_the_plan(recipe_path, tmp_path):
+    launched = settle(recipe_path, tmp_path / "out", "launch={nodes: 8, per_node: 8, time: 12h}")
+    assert launched == settle(recipe_path, tmp_path / "out")
 
 
 @pytest.mark.parametrize("based_path", ["qwen2"], indirect=True)
@@ -172,7 +197,7 @@ def test_every_field_is_read_by_the_run(recipe_path, tmp_path, monkeypatch):
     with walking(load_recipe(recipe_path), layout=out, events=Events(), resume=False) as walk:
         plan, cost = plan_run(load_recipe(recipe_path), layout=out, events=Events())
         evaluate_run(walk, plan, train_run(walk, plan, cost, resume=False))
-    unread = [key for key, model, name in leaves(Recipe) if (model.__name__, name) not in seen]
+    unread = [key for key, model, name in settled_leaves() if (model.__name__, name) not in seen]
     assert unread == []
 
 

@@ -1,20 +1,26 @@
 import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.conftest import make_spec
+from tests.weights import conftest as weights
 
 from rhapsode.core.events import Event, Events
+from rhapsode.corpus.packing import batch as packed
 from rhapsode.corpus.packing import pack
 from rhapsode.corpus.tokens import Tokens
 from rhapsode.kernels.cross_entropy import LossSum
 from rhapsode.model.decoder import Decoder
 from rhapsode.text.tokenizer import Tokenizer
-from rhapsode.train.loop import Evidence, Run
+from rhapsode.train.checkpoints import Evidence
+from rhapsode.train.loop import Run
 from rhapsode.train.objective import Batch, Objective, next_token
 from rhapsode.train.plan import TrainPlan
+from rhapsode.train.ranks.ranks import ALONE, Ranks
 from rhapsode.train.signals import StopWish
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.weights.checkpoint import TrainingState
@@ -46,8 +52,15 @@ def make_plan(*, vocab_size: int, **changes: Any) -> TrainPlan:
         order_seed=0,
         validate_every=4,
         validation_tokens=256,
+        samples=0,
+        prompts=(),
         save_every=2,
         keep=2,
+        keep_every=None,
+        spike=10.0,
+        max_skips=3,
+        recompute=False,
+        parallel="replicate",
     )
     return dataclasses.replace(plan, **changes)
 
@@ -67,12 +80,14 @@ def make_run(
     wish: StopWish | None = None,
     objective: Objective = next_token,
     plan_hash: str = "0123456789abcdef",
+    machine: Mapping[str, Any] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Run:
     def card(state: TrainingState) -> str:
         return f"# After {state.step} steps\n"
 
     return Run(
-        Trainer(plan, data, device=CPU, plan_hash=plan_hash, objective=objective),
+        Trainer(plan, data, device=CPU, plan_hash=plan_hash, machine=machine, objective=objective, ranks=ranks),
         data,
         run_dir=run_dir,
         evidence=Evidence(inputs={"tokens": "t"}, recipe={"train": {}}, card=card),
@@ -80,6 +95,22 @@ def make_run(
         wish=wish or StopWish(),
         peak_flops=1e9,
     )
+
+
+class Poisoned:
+    """Next-token training that some micro-batches, by their rows, lead astray: their loss is `worth` times as high."""
+
+    __name__ = "next_token"
+
+    def __init__(self, data: Data, *bad: Sequence[int], worth: float = math.inf) -> None:
+        split, packing = data.tokens.split("train"), data.training
+        self._bad = [packed(split, packing, rows, pad=data.tokenizer.pad).ids.tolist() for rows in bad]
+        self._worth = worth
+
+    def __call__(self, model: Decoder, batch: Batch) -> LossSum:
+        loss = next_token(model, batch)
+        is_bad = torch.is_grad_enabled() and batch.ids.tolist() in self._bad
+        return LossSum(loss.total * self._worth, loss.tokens) if is_bad else loss
 
 
 class Infinite:
@@ -105,8 +136,15 @@ class Heard(list[Event]):
     def __call__(self, event: Event) -> None:
         self.append(event)
 
+    def kinds(self) -> list[str]:
+        """What happened, without what depends on how fast it did."""
+        return [event.kind for event in self if event.kind not in ("step", "save_waited")]
+
     def of(self, kind: str, field: str) -> list[Any]:
         return [event.fields[field] for event in self if event.kind == kind]
+
+
+small_disk = weights.small_disk
 
 
 @pytest.fixture(scope="session")

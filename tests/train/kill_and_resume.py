@@ -1,8 +1,8 @@
 """Runs trainings that are killed with SIGKILL, resumes them, and prints where each one ended.
 
 A program of its own: it imports torch once and forks a process for every attempt. An attempt dies either at its n-th
-operation on a file of the run (every open, rename, removal, flush to disk and end of a file of weights counts), or at
-some time.
+operation on a file of the run (every open, rename, removal, flush to disk, write of weights and end of such a file
+counts), or at some time. All of them are done by the thread that saves, while the other one trains.
 """
 
 import json
@@ -34,7 +34,7 @@ class Assassin:
     def __init__(self, run_dir: Path, moment: int | None) -> None:
         self.count, self._moment, self._prefix = 0, moment, str(run_dir)
         sys.addaudithook(self._hear)
-        for owner, name in ((manifest.os, "fsync"), (TensorWriter, "__exit__")):
+        for owner, name in ((manifest.os, "fsync"), (manifest.os, "pwrite"), (TensorWriter, "__exit__")):
             setattr(owner, name, self._around(getattr(owner, name)))
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:

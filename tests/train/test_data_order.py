@@ -1,8 +1,12 @@
 from collections import Counter
 
+import numpy as np
+import numpy.typing as npt
+import pytest
 import torch
 from tests.train.conftest import CONTEXT, CPU
 
+from rhapsode.corpus.tokens import TokenSplit
 from rhapsode.train.loader import Loader
 from rhapsode.train.trainer import Data
 from rhapsode.train.validation import Validation
@@ -29,6 +33,34 @@ def test_a_step_knows_its_rows_without_the_steps_before_it(data: Data) -> None:
     assert make_loader(data, rows=4, seed=1).rows_of(0) != forwards.rows_of(0)
 
 
+class Torn:
+    """A split whose disk may go away."""
+
+    def __init__(self, split: TokenSplit) -> None:
+        self._split, self.is_gone = split, False
+
+    def document(self, index: int) -> npt.NDArray[np.unsignedinteger]:
+        if self.is_gone:
+            raise OSError("the disk is gone")
+        return self._split.document(index)
+
+
+def test_a_disk_that_goes_away_is_told_of_when_its_rows_are_asked_for(data: Data) -> None:
+    torn = Torn(data.tokens.split("train"))
+    load = Loader(torn, data.training, rows=2, seed=0, pad=data.tokenizer.pad, begin=None, device=CPU)  # type: ignore[arg-type]
+    load(0)
+    assert load._next is not None
+    load._next[1].result()
+    torn.is_gone = True
+    assert torch.equal(load(1).ids, make_loader(data, rows=2)(1).ids)
+    for _ in range(2):
+        with pytest.raises(OSError, match="the disk is gone"):
+            load(2)
+    torn.is_gone = False
+    with pytest.raises(OSError, match="the disk is gone"):
+        load(2)
+
+
 def test_every_target_of_the_data_is_trained_once_an_epoch(data: Data) -> None:
     load, split = make_loader(data, rows=1), data.tokens.split("train")
     trained: Counter[int] = Counter()
@@ -50,9 +82,9 @@ def test_validation_looks_at_the_same_rows_and_counts_bits_of_text(data: Data) -
 
     def look(max_tokens: int, rows: int) -> float:
         validation = Validation(
-            split, data.held_out, tokenizer=data.tokenizer, max_tokens=max_tokens, rows=rows, begin=None
+            split, context=CONTEXT, tokenizer=data.tokenizer, max_tokens=max_tokens, rows=rows, begin=None
         )
-        return validation(model, next_token)
+        return validation(model, next_token).bits_per_byte
 
     everything = look(10**9, 4)
     assert everything == look(10**9, 4)

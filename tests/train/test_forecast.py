@@ -13,8 +13,8 @@ from rhapsode.kernels.attention import DenseAttend
 from rhapsode.model.families.registry import spec_from_config
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.forecast import disk_bytes, memory_floor, moments
-from rhapsode.train.plan import activations
-from rhapsode.train.step import Masters
+from rhapsode.train.masters import WholeMasters
+from rhapsode.train.settle import activations
 from rhapsode.train.trainer import make_optimizer
 
 SPECS = {
@@ -30,18 +30,39 @@ SPECS = {
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_the_optimizers_numbers_are_counted_exactly(spec: ModelSpec, optimizer: str) -> None:
     plan = dataclasses.replace(make_plan(vocab_size=96, optimizer=optimizer), spec=spec)
-    masters = Masters(make_decoder(spec))
+    masters = WholeMasters(make_decoder(spec))
     assert sum(w.value.numel() for w in masters.weights) == spec.parameters
     kept = sum(moment.numel() for moment in make_optimizer(plan, masters).state().values())
     assert moments(plan) == kept
-    assert disk_bytes(plan) == 4 * (spec.parameters + kept) * (plan.keep + 1)
+    assert disk_bytes(plan) == 4 * (spec.parameters + kept) * 3  # a run of six steps saves three times
+
+
+@pytest.mark.parametrize(
+    ("steps", "save_every", "keep", "keep_every", "most"),
+    [
+        (100, 10, 2, None, 4),  # the newest two, the best, the one that is written
+        (100, 10, 2, 25, 8),  # and those of steps 25, 50, 75 and 100
+        (100, 100, 2, None, 1),
+        (100, 99, 2, None, 2),
+        (12, 4, 9, 6, 4),  # 4, 6, 8 and 12: all that there are
+    ],
+)
+def test_the_disk_holds_what_stays_and_what_is_written(
+    steps: int, save_every: int, keep: int, keep_every: int | None, most: int
+) -> None:
+    changes = {"steps": steps, "save_every": save_every, "keep": keep, "keep_every": keep_every}
+    plan = make_plan(vocab_size=96, **changes)
+    assert disk_bytes(plan) == most * 4 * (plan.spec.parameters + moments(plan))
+    saved = sum(map(plan.saves_at, range(1, steps + 1)))
+    assert most <= saved
 
 
 def test_the_floor_knows_a_large_vocabulary() -> None:
     small, large = (make_plan(vocab_size=vocab, optimizer="adamw", precision="fp32") for vocab in (1_000, 2_000))
     rows = 1_000 * small.spec.width
     scores = 4 * 1_000 * small.micro_batch_rows * small.context
-    assert memory_floor(large) - memory_floor(small) == (6 * 4 + 4) * rows + scores
+    saved = 4 * (1 + 2 + 1) * rows  # a copy of the weights and their two moments, and the model that is asked
+    assert memory_floor(large) - memory_floor(small) == (6 * 4 + 4) * rows + scores + saved
 
 
 @pytest.mark.parametrize("name", ["qwen3", "untied", "gemma3"])

@@ -11,7 +11,8 @@ from tests.conftest import make_spec
 from rhapsode.core.errors import PlanRefused
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
-from rhapsode.train.plan import ADAMW_RATE, EMBEDDING_RATE, GENTLER, MUON_RATE, Decision, TrainPlan, settle
+from rhapsode.train.plan import Decision, TrainPlan
+from rhapsode.train.settle import ADAMW_RATE, EMBEDDING_RATE, GENTLER, MUON_RATE, Here, settle
 
 SPEC = dataclasses.replace(make_spec(), width=384, context=512)
 
@@ -22,6 +23,7 @@ def settled(
     base: str | None = None,
     num_rows: int = 1000,
     num_targets: int = 500_000,
+    here: Here | None = None,
     **fields: Any,
 ) -> tuple[TrainPlan, dict[str, Decision]]:
     config = TrainConfig.model_validate(fields)
@@ -35,6 +37,7 @@ def settled(
         context=512,
         num_rows=num_rows,
         num_targets=num_targets,
+        here=here or Here(),
     )
     return plan, {decision.name: decision for decision in decisions}
 
@@ -76,16 +79,41 @@ def test_a_batch_that_the_recipe_names_is_taken_in_whole_rows() -> None:
     assert settled(batch_tokens=5000)[1]["batch"].because == "train.batch_tokens, in whole rows"
 
 
-def test_micro_batches_hold_8192_tokens_or_what_the_recipe_says() -> None:
-    assert settled(batch_tokens=65536)[0].micro_batch_rows == 16
-    assert settled(batch_tokens=4096)[0].micro_batch_rows == 8
+@pytest.mark.parametrize(("batch", "steps"), [(8192, 1000), (4096, 2000)])
+def test_a_budget_in_minutes_pays_for_steps_and_for_the_looks_between_them(batch: int, steps: int) -> None:
+    here = Here(tokens_per_second=10_000)
+    # rows of 512 hold 500 targets; a look of 65,536 tokens costs a third of them, once in 50 steps
+    each = batch * 500 / 512 + 65536 / 3 / 50
+    plan, said = settled(budget="10m", batch_tokens=batch, here=here)
+    assert plan.steps == round(600 * 10_000 / each)
+    assert plan.steps < 1.1 * steps
+    assert "10m at 10.0k tokens/s measured here" in said["steps"].because
+    assert settled(budget="10m", here=here)[0] == settled(budget="600s", here=here)[0]
+    assert settled(budget="20m", here=here)[0].steps > settled(budget="10m", here=here)[0].steps
+
+
+def test_the_precision_is_what_this_machine_multiplies_fast_unless_the_recipe_says_it() -> None:
+    slow = Here(has_fast_bf16=False)
+    assert settled()[0].precision == "bf16"
+    plan, said = settled(here=slow)
+    assert (plan.precision, said["precision"].value) == ("fp32", "fp32")
+    plan, said = settled(here=slow, precision="bf16")
+    assert plan.precision == "bf16"
+    assert "precision" not in said
+
+
+def test_micro_batches_hold_2048_tokens_or_what_the_recipe_or_the_machine_says() -> None:
+    assert settled(batch_tokens=65536)[0].micro_batch_rows == 4
+    assert settled(batch_tokens=1024)[0].micro_batch_rows == 2
+    assert settled(batch_tokens=65536, here=Here(tokens_at_once=8192))[0].micro_batch_rows == 16
     assert settled(batch_tokens=65536, micro_batch_rows=3)[0].micro_batch_rows == 3
     assert settled(batch_tokens=4096, micro_batch_rows=99)[0].micro_batch_rows == 8
 
 
 def test_a_large_model_computes_fewer_rows_at_once() -> None:
     large = dataclasses.replace(SPEC, width=2048, heads=16, kv_heads=8, head_dim=128, layers=SPEC.layers * 8)
-    wide, narrow = (settled(spec=large, batch_tokens=65536, precision=p) for p in ("fp32", "bf16"))
+    here = Here(tokens_at_once=8192)
+    wide, narrow = (settled(spec=large, batch_tokens=65536, precision=p, here=here) for p in ("fp32", "bf16"))
     assert wide[0].micro_batch_rows < narrow[0].micro_batch_rows < 16
     assert narrow[1]["at once"].value == f"{narrow[0].micro_batch_rows} of its rows"
     assert (
@@ -170,6 +198,12 @@ def test_what_needs_no_derivation_is_taken_over() -> None:
         ("validation_tokens", 1),
         ("save_every", 201),
         ("keep", 5),
+        ("keep_every", 50),
+        ("spike", None),
+        ("max_skips", 4),
+        ("parallel", "shard"),
+        ("recompute", True),
+        ("samples", 3),
     ],
 )
 def test_no_field_is_dead(field: str, value: Any) -> None:

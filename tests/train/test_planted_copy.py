@@ -9,9 +9,10 @@ from rhapsode.kernels.attention import DenseAttend
 from rhapsode.kernels.cross_entropy import IGNORE, LossSum, chunked_cross_entropy
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.initialise import initialise
+from rhapsode.train.masters import WholeMasters
 from rhapsode.train.objective import Batch, Objective, next_token
 from rhapsode.train.optimizer import AdamW
-from rhapsode.train.step import Masters, train_step
+from rhapsode.train.step import train_step
 
 VOCAB, LENGTH, ROWS, STEPS = 16, 12, 32, 100
 CHANCE = math.log(VOCAB)
@@ -40,7 +41,7 @@ def loss_on_copies(objective: Objective) -> float:
     spec = make_spec(family="llama", vocab_size=VOCAB, width=64, heads=4, kv_heads=4, head_dim=16, ffn=64, tied=False)
     model = Decoder(spec)
     initialise(model, seed=0)
-    masters, random = Masters(model), torch.Generator().manual_seed(0)
+    masters, random = WholeMasters(model), torch.Generator().manual_seed(0)
     optimizer = AdamW(masters.weights, learning_rate=0.01, weight_decay=0.0)
     for _ in range(STEPS):
         batch = rows_with_a_copy(random)

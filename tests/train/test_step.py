@@ -20,9 +20,10 @@ from rhapsode.kernels.rope import rotate_plain
 from rhapsode.kernels.swiglu import swiglu_plain
 from rhapsode.model import decoder, feed_forward, norms
 from rhapsode.model.decoder import Decoder
+from rhapsode.train.masters import WholeMasters
 from rhapsode.train.objective import Batch, next_token
 from rhapsode.train.optimizer import AdamW
-from rhapsode.train.step import Masters, gradient, train_step
+from rhapsode.train.step import gradient, train_step
 from rhapsode.train.trainer import Data, Trainer
 
 
@@ -73,7 +74,7 @@ def test_any_split_gives_the_gradient_of_the_plain_twin(
 ) -> None:
     model = make_decoder(make_spec(tied=tied), dtype=torch.float64)
     batch = random_batch(rows, length, seed=seed)
-    masters = Masters(model)
+    masters = WholeMasters(model)
     assert all(weight.value.dtype == torch.float64 for weight in masters.weights)
 
     def mean_gradient(micro_batches: list[Batch]) -> list[Tensor]:
@@ -96,13 +97,13 @@ def test_micro_batches_are_all_rows_in_order() -> None:
 
 class Setting(NamedTuple):
     model: Decoder
-    masters: Masters
+    masters: WholeMasters
     optimizer: AdamW
 
 
 def setting() -> Setting:
     model = make_decoder(make_spec(), std=0.1, dtype=torch.float64)
-    masters = Masters(model)
+    masters = WholeMasters(model)
     return Setting(model, masters, AdamW(masters.weights, learning_rate=0.01, weight_decay=0.0))
 
 
@@ -138,7 +139,7 @@ def test_the_loss_of_a_step_is_the_mean_over_its_targets() -> None:
 
 def test_the_model_computes_with_the_rounded_masters() -> None:
     model = make_decoder(make_spec(), dtype=torch.bfloat16)
-    masters = Masters(model)
+    masters = WholeMasters(model)
     assert all(weight.value.dtype == torch.float32 for weight in masters.weights)
     for weight in masters.weights:
         weight.value.add_(1e-4)

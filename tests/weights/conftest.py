@@ -7,7 +7,7 @@ import torch
 
 from rhapsode.core.manifest import writing
 from rhapsode.model.decoder import Decoder
-from rhapsode.weights.checkpoint import TrainingState, save_checkpoint
+from rhapsode.weights.checkpoint import TrainingState, save_checkpoint, whole_tensors
 from rhapsode.weights.directory import write_model
 from rhapsode.weights.shard_writer import MAX_SHARD_BYTES
 
@@ -31,8 +31,11 @@ def save_step(run_dir: Path, model: Decoder, tokenizer_dir: Path, *, step: int) 
     return save_checkpoint(
         run_dir,
         spec=model.spec,
-        weights=weights,
-        optimizer={f"moment/{name}": torch.full_like(value, step) for name, value in weights},
+        fill=whole_tensors(
+            spec=model.spec,
+            weights=weights,
+            optimizer={f"moment/{name}": torch.full_like(value, step) for name, value in weights},
+        ),
         state=TrainingState(step=step, tokens=100 * step, skipped=1, plan="p" * 64),
         tokenizer_dir=tokenizer_dir,
         stops=(4,),

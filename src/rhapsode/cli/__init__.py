@@ -1,5 +1,6 @@
 """The command line: verbs that parse, call and render."""
 
+import os
 import sys
 
 
@@ -9,4 +10,6 @@ def main() -> None:
     from rhapsode.kernels.waiting import wait_briefly
 
     wait_briefly()
+    if "WORLD_SIZE" in os.environ:  # of several ranks, one that is lost is told of by us, without torch's stack traces
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     sys.exit(run(sys.argv[1:]))

@@ -1,7 +1,7 @@
 """The options that several verbs share: one name, one type, one sentence each."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -28,4 +28,25 @@ Resume = Annotated[
 Json = Annotated[
     bool,
     Parameter(name="--json", help="Print the result as JSON on standard output.", negative="", show_default=False),
+]
+Launch = Annotated[
+    Literal["torchrun", "slurm", "kubernetes", "skypilot"] | None,
+    Parameter(
+        name="--launch",
+        help="Write it as a job for the machines of the recipe's launch section; torchrun on this machine begins.",
+        show_default=False,
+    ),
+]
+Submit = Annotated[
+    bool,
+    Parameter(name="--submit", help="Hand the job of --launch to its scheduler.", negative="", show_default=False),
+]
+Watch = Annotated[
+    bool,
+    Parameter(
+        name="--watch",
+        help="Train nothing, show what a run is doing: give its directory or its recipe. Ctrl-C leaves it alone.",
+        negative="",
+        show_default=False,
+    ),
 ]

@@ -6,8 +6,9 @@ The code that works emits; it knows no listener. Fields are JSON values, so ever
 import contextlib
 import json
 import math
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -63,11 +64,7 @@ class JsonLines:
         if event.kind == "progress":
             return
         row = {"event": event.kind, "time": round(event.time, 3), **event.fields}
-        # JSON has no infinity and no NaN, which the loss of a skipped step may be
-        row = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
-        }
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(_finite(row), ensure_ascii=False) + "\n")
         self._file.flush()
 
     def __enter__(self) -> Self:
@@ -79,16 +76,54 @@ class JsonLines:
         self._file.close()
 
 
+class Tail:
+    """Reads a file of events while another process appends to it, or begins it anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: tuple[int, int] | None = None
+        self._place, self._rest = 0, b""
+
+    def read(self) -> list[Event]:
+        """What has come since the last time. A line that is not complete yet waits for its end.
+
+        Raises:
+            OSError: the file is gone.
+        """
+        with self._path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if (status.st_dev, status.st_ino) != self._file or status.st_size < self._place:
+                self._file, self._place, self._rest = (status.st_dev, status.st_ino), 0, b""
+            file.seek(self._place)
+            data = file.read()
+        self._place += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return _parsed(lines)
+
+
 def read_events(path: Path) -> list[Event]:
     """Events of a run. A last line that a crash cut short is left out."""
+    return _parsed(path.read_bytes().split(b"\n"))  # str.splitlines would also break at U+2028 within a text
+
+
+def _parsed(lines: Iterable[bytes]) -> list[Event]:
     events = []
-    for line in path.read_bytes().split(b"\n"):  # str.splitlines would also break at U+2028 within a text
+    for line in lines:
         try:
             row = json.loads(line)
         except ValueError:
             continue
         events.append(Event(row.pop("event"), row.pop("time"), row))
     return events
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN, which the loss of a skipped step may be: they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _end_with_newline(path: Path) -> None:

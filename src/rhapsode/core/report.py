@@ -72,13 +72,17 @@ class Figures:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text, already formatted. Columns named in `numeric` line up on the right; row `strong` is stressed."""
+    """Rows of text, already formatted. Columns named in `numeric` line up on the right; row `strong` is stressed.
+
+    Columns named in `written` hold what somebody wrote: shown to the character, line ends included.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     numeric: Sequence[str] = ()
     strong: int | None = None
+    written: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ class Key:
 
     name: str
     style: int
+    is_faint: bool = False
 
 
 @dataclass(frozen=True)

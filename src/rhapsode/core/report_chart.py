@@ -10,7 +10,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rhapsode.core.report import Chart, Key, Table
 
@@ -22,21 +22,54 @@ STYLES = 6
 
 MOST_POINTS = 1200
 MOST_ROWS = 40
+MOST_NAMED = 8
+"""Marks whose place the note tells."""
 
-_INK, _MUTED, _GRID = "#00f001", "#00f002", "#00f003"
+_INK, _MUTED, _GRID, _BAD = "#00f001", "#00f002", "#00f003", "#00f004"
 _SERIES = tuple(f"#00f01{i}" for i in range(1, STYLES + 1))
-_VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "line"} | {c: f"series-{i}" for i, c in enumerate(_SERIES, start=1)}
+_VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "line", _BAD: "bad"} | {
+    c: f"series-{i}" for i, c in enumerate(_SERIES, start=1)
+}
 _DASHES: tuple[tuple[float, tuple[float, ...] | None], ...] = (
     (0, None), (0, (5, 2)), (0, (1.5, 1.5)), (0, (8, 2, 1.5, 2)), (0, (3, 3)), (0, (10, 3)),
 )  # fmt: skip
 
 
 class Series(NamedTuple):
-    """A line: equally many x and y, x ascending. A y that is not a number leaves a gap."""
+    """A line: equally many x and y, x ascending. A y that is not a number leaves a gap.
+
+    A faint line stands behind the others, with their noise for example.
+    """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
+    is_faint: bool = False
+
+
+class Level(NamedTuple):
+    """A value to compare the lines with: a thin line across, its name at the right."""
+
+    name: str
+    y: float
+
+
+class Marks(NamedTuple):
+    """Places on x where something happened: small triangles at the foot of the drawing, which the note explains."""
+
+    what: str
+    x: Sequence[float]
+
+
+class _Axes(NamedTuple):
+    """What one drawing has besides its lines."""
+
+    x_label: str
+    y_label: str
+    log_x: bool
+    log_y: bool
+    level: Level | None
+    marks: Marks | None
 
 
 class _Size(NamedTuple):
@@ -49,7 +82,16 @@ _WIDE, _NARROW = _Size(7.2, 3.3, 8), _Size(3.4, 2.9, 4)
 
 
 def line_chart(
-    series: Sequence[Series], *, x_label: str, y_label: str, title: str, description: str = "", log_x: bool = False
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    description: str = "",
+    log_x: bool = False,
+    log_y: bool = False,
+    level: Level | None = None,
+    marks: Marks | None = None,
 ) -> Chart:
     """Draw lines over a common x.
 
@@ -58,49 +100,73 @@ def line_chart(
         x_label, y_label: what is measured, with its unit.
         title: what the chart shows; read aloud by screen readers and written above the drawing.
         description: what is to be seen; made from the last values if empty.
-        log_x: logarithmic x. Points at 0 or below are left out of the drawing, and the note says how many.
+        log_x, log_y: logarithmic axes. Points at 0 or below are left out of the drawing, and the note says how many.
+        level: a value to compare with.
+        marks: places where something happened.
     """
-    drawn = [_finite(one, log_x=log_x) for one in series]
-    svgs = [_draw([_thinned(s) for s in drawn], x_label, y_label, size=size, log_x=log_x) for size in (_WIDE, _NARROW)]
-    notes = []
-    if log_x and (left_out := sum(1 for s in series for x in s.x if x <= 0)):
-        notes.append(f"Points at 0 or below have no place on a logarithmic axis: {left_out} left out.")
-    if any(len(s.x) > MOST_POINTS for s in drawn):
-        notes.append("Long lines are drawn by the lowest and the highest point of each short stretch.")
+    drawn = [_finite(one, log_x=log_x, log_y=log_y) for one in series]
+    axes = _Axes(x_label, y_label, log_x, log_y, level, marks if marks and marks.x else None)
+    svgs = [_draw([_thinned(s, log_x=log_x) for s in drawn], axes, size=size) for size in (_WIDE, _NARROW)]
     return Chart(
         title=title,
         description=description or _describe(series, x_label, y_label),
         wide=svgs[0],
         narrow=svgs[1],
-        keys=[Key(s.name, i % STYLES + 1) for i, s in enumerate(series)],
+        keys=[Key(s.name, i % STYLES + 1, is_faint=s.is_faint) for i, s in enumerate(series)],
         table=_table(series, x_label, y_label),
-        note=" ".join(notes),
+        note=" ".join(_notes(series, drawn, axes)),
     )
 
 
-def _finite(series: Series, *, log_x: bool) -> Series:
+def needs_log(values: Sequence[float]) -> bool:
+    """Whether most values would lie in a small part of a plain axis."""
+    found = sorted(v for v in values if math.isfinite(v) and v > 0)
+    return len(found) > 1 and found[-1] > 12 * found[len(found) // 2]
+
+
+def _notes(series: Sequence[Series], drawn: Sequence[Series], axes: _Axes) -> list[str]:
+    notes = []
+    if axes.marks is not None:
+        some = [_number(x) for x in axes.marks.x[:MOST_NAMED]]
+        more = f" and {len(axes.marks.x) - MOST_NAMED:,} more" if len(axes.marks.x) > MOST_NAMED else ""
+        notes.append(f"Triangles mark {axes.marks.what}: {', '.join(some)}{more}.")
+    left_out = sum(
+        (axes.log_x and x <= 0) or (axes.log_y and y <= 0) for s in series for x, y in zip(s.x, s.y, strict=True)
+    )
+    if left_out:
+        notes.append(f"Points at 0 or below have no place on a logarithmic axis: {left_out} left out.")
+    if any(len(s.x) > MOST_POINTS for s in drawn):
+        notes.append("Long lines are drawn by the lowest and the highest point of each short stretch.")
+    return notes
+
+
+def _finite(series: Series, *, log_x: bool, log_y: bool) -> Series:
     """Infinities become gaps; points that a logarithm cannot show are left out."""
     points = [(x, y if math.isfinite(y) else math.nan) for x, y in zip(series.x, series.y, strict=True)]
-    points = [p for p in points if p[0] > 0] if log_x else points
-    return Series(series.name, [x for x, _ in points], [y for _, y in points])
+    points = [(x, y) for x, y in points if not (log_x and x <= 0) and not (log_y and y <= 0)]
+    return series._replace(x=[x for x, _ in points], y=[y for _, y in points])
 
 
-def _thinned(series: Series) -> Series:
-    """At most MOST_POINTS points: of each stretch its lowest and its highest, so no spike is lost; gaps stay."""
+def _thinned(series: Series, *, log_x: bool) -> Series:
+    """At most MOST_POINTS points: of each stretch its lowest and its highest, so no spike is lost; gaps stay.
+
+    A logarithmic axis has much room for the first points, so they all stay there.
+    """
     count = len(series.x)
     if count <= MOST_POINTS:
         return series
-    kept: list[int] = []
-    stretch = math.ceil(count / (MOST_POINTS // 3))
-    for start in range(0, count, stretch):
+    whole = MOST_POINTS // 8 if log_x else 0
+    kept = list(range(whole))
+    stretch = math.ceil((count - whole) / (MOST_POINTS // 3 - whole))
+    for start in range(whole, count, stretch):
         numbers = [i for i in range(start, min(start + stretch, count)) if not math.isnan(series.y[i])]
         gaps = [i for i in range(start, min(start + stretch, count)) if math.isnan(series.y[i])]
         ends = {min(numbers, key=series.y.__getitem__), max(numbers, key=series.y.__getitem__)} if numbers else set()
         kept += sorted(ends | set(gaps[:1]))
-    return Series(series.name, [series.x[i] for i in kept], [series.y[i] for i in kept])
+    return series._replace(x=[series.x[i] for i in kept], y=[series.y[i] for i in kept])
 
 
-def _draw(series: Sequence[Series], x_label: str, y_label: str, *, size: _Size, log_x: bool) -> str:
+def _draw(series: Sequence[Series], shown: _Axes, *, size: _Size) -> str:
     from matplotlib import style
     from matplotlib.figure import Figure
 
@@ -112,26 +178,51 @@ def _draw(series: Sequence[Series], x_label: str, y_label: str, *, size: _Size, 
             # A line of one point has no length: only a dot shows it.
             marker = "o" if len(one.x) == 1 else ""
             look: dict[str, Any] = {"color": _SERIES[i % STYLES], "linestyle": _DASHES[i % STYLES], "linewidth": 1.5}
+            if one.is_faint:
+                look |= {"linestyle": "-", "linewidth": 0.7, "alpha": 0.6, "zorder": 1.8}
             axes.plot(one.x, one.y, marker=marker, markersize=4, **look)
-        _scale(axes, ticks=size.ticks, log_x=log_x)
-        axes.set_xlabel(x_label, color=_MUTED)
-        axes.set_ylabel(y_label, color=_MUTED)
+        _scale(axes, shown, ticks=size.ticks)
+        axes.set_xlabel(shown.x_label, color=_MUTED)
+        axes.set_ylabel(shown.y_label, color=_MUTED)
         _quiet(axes)
+        _besides(axes, shown)
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         return _for_page(file.getvalue())
 
 
-def _scale(axes: "Axes", *, ticks: int, log_x: bool) -> None:
-    axes.locator_params(axis="y", nbins=6)
-    if not log_x:
-        axes.locator_params(axis="x", nbins=ticks)
-        return
+def _scale(axes: "Axes", shown: _Axes, *, ticks: int) -> None:
+    """Few, round numbers on both axes."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=ticks))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _number(x)))
-    axes.xaxis.set_minor_locator(NullLocator())
+    plain = FuncFormatter(lambda value, _: _number(value))
+    names: tuple[Literal["x", "y"], ...] = ("x", "y")
+    for name, is_log, count in zip(names, (shown.log_x, shown.log_y), (ticks, 6), strict=True):
+        axis, set_scale = (axes.xaxis, axes.set_xscale) if name == "x" else (axes.yaxis, axes.set_yscale)
+        if is_log:
+            set_scale("log")
+            low, high = axes.get_xlim() if name == "x" else axes.get_ylim()
+            is_short = 3 * math.log10(high / low) <= 1.5 * count
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,), numticks=99))
+            axis.set_minor_locator(NullLocator())
+        else:
+            axes.locator_params(axis=name, nbins=count)
+        if is_log or name == "x":
+            axis.set_major_formatter(plain)
+
+
+def _besides(axes: "Axes", shown: _Axes) -> None:
+    """The level and the marks, which do not change the range of the axes that the lines have given."""
+    low, high = axes.get_ylim()
+    if shown.level is not None:
+        axes.axhline(shown.level.y, color=_MUTED, linewidth=0.9, linestyle=(0, (2, 3)), zorder=1.5)
+        place = axes.get_yaxis_transform()
+        axes.text(1, shown.level.y, f"{shown.level.name} ", transform=place, ha="right", va="bottom", color=_MUTED)
+        low, high = min(low, shown.level.y), max(high, shown.level.y * 1.05)
+    axes.set_ylim(low, high)
+    if shown.marks is not None:
+        foot = axes.get_xaxis_transform()
+        x = [x for x in shown.marks.x if x > 0 or not shown.log_x]
+        axes.plot(x, [0.025] * len(x), "^", color=_BAD, markersize=4.5, transform=foot, clip_on=False)
 
 
 def _quiet(axes: "Axes") -> None:
@@ -186,6 +277,8 @@ def _table(series: Sequence[Series], x_label: str, y_label: str) -> Table:
 
 
 def _number(value: float) -> str:
+    if math.isnan(value):
+        return "none"
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{value:,.0f}"
     return f"{value:.4g}"

@@ -76,6 +76,17 @@ def format_bytes(size: float) -> str:
     return _format(size, ((" TB", 10**12), (" GB", 10**9), (" MB", 10**6), (" kB", 10**3)), " B")
 
 
+def format_joules(joules: float) -> str:
+    """3.6 MJ is a kilowatt-hour: 5400 -> "5.4 kJ (1.5 Wh)", below a kilojoule joules alone."""
+    if joules < 1000:
+        return f"{joules:.0f} J"
+    return f"{_format(joules, ((' GJ', 10**9), (' MJ', 10**6), (' kJ', 10**3)), '')} ({_watt_hours(joules / 3600)})"
+
+
+def _watt_hours(hours: float) -> str:
+    return f"{hours / 1000:.1f} kWh" if hours >= 1000 else f"{hours:.1f} Wh"
+
+
 def format_seconds(seconds: float) -> str:
     """3.21 -> "3.2 s", 75 -> "1 min 15 s", 7260 -> "2 h 1 min"."""
     if seconds < 1:

@@ -12,12 +12,13 @@ from typing import Any
 
 from rhapsode.core.errors import RecipeError, RhapsodeError, VerificationMismatch
 from rhapsode.core.validate import place_of, problems, validate
-from rhapsode.core.yaml import Document, Key, Place, parse_key, read_value, read_yaml
+from rhapsode.core.yaml import Document, Key, Place, format_key, parse_key, read_value, read_yaml
 from rhapsode.corpus.sources import expand
 from rhapsode.recipe.base import Base, find_base
 from rhapsode.recipe.recipe import Recipe
 
 SET = "--set"
+SWEEP = "sweep"
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,40 @@ class LoadedRecipe:
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
-    """Read and check a recipe file.
+    """Read and check the recipe of one run.
 
     Args:
         path: the YAML file.
         overrides: changes such as "train.budget=300 steps" or "data.sources[0].path=texts".
 
     Raises:
-        RecipeError: every mistake with its file, line and key.
+        RecipeError: every mistake with its file, line and key; or it is a sweep, which is several runs.
+    """
+    return check(*read_recipe(path, overrides))
+
+
+def read_recipe(path: Path, overrides: Sequence[str]) -> tuple[Path, str, Document]:
+    """The path, the text of the file, and its values with the overrides in them, not checked yet.
+
+    Raises:
+        RecipeError: the file cannot be read, is not YAML or has no sections; or an override cannot be understood.
     """
     text = _read(path)
     document = _override(read_yaml(text, name=str(path)), overrides)
     if not isinstance(document.value, dict):
         raise RecipeError(f"{path}: not a recipe: it has no sections", "it needs at least `task:` and `data:`")
+    return path, text, document
+
+
+def check(path: Path, text: str, document: Document) -> LoadedRecipe:
+    """Make one run of what `read_recipe` gives; raises what `load_recipe` does."""
     recipe, places = validate(Recipe, document), document.places
+    if recipe.sweep:
+        raise RecipeError(
+            f"{place_of(('sweep',), places).key}: sweep: one run is needed here, and this is several",
+            f"only plan, train and run walk a sweep; leave it out with {SET} 'sweep={{}}', or give the recipe.yaml "
+            "of one of its runs",
+        )
     _check_sources(recipe, base_dir=path.parent, places=places)
     base = _base(recipe, base_dir=path.parent, places=places)
     return LoadedRecipe(recipe, path, path.parent, text, places, base)
@@ -73,7 +94,6 @@ def _read(path: Path) -> str:
 
 def _override(document: Document, overrides: Sequence[str]) -> Document:
     """The document with the changes of --set in it."""
-    value, places = document.value, dict(document.places)
     for override in overrides:
         name, equals, text = override.partition("=")
         try:
@@ -82,26 +102,40 @@ def _override(document: Document, overrides: Sequence[str]) -> Document:
             raise RecipeError(f"{SET} {override}: {error}") from None
         if not equals:
             raise RecipeError(f"{SET} {override}: no value", f"write {SET} {name}=VALUE")
-        value = _put(value, key, read_value(text, name=f"{SET} {name}"), f"{SET} {override}")
-        for below in [place for place in places if place[: len(key)] == key]:
-            del places[below]
-        places[key] = Place(SET, SET)
-    return Document(value, places)
+        if key[0] == SWEEP and len(key) > 1:
+            key = (SWEEP, format_key(key[1:]))
+        value = read_value(text, name=f"{SET} {name}")
+        document = put(document, key, value, at=Place(SET, SET), what=f"{SET} {override}")
+    return document
 
 
-def _put(data: Any, key: Key, value: Any, override: str) -> Any:
+def put(document: Document, key: Key, value: Any, *, at: Place, what: str) -> Document:
+    """A copy of the document with `value` at `key`.
+
+    Args:
+        at: where it was given.
+        what: how an error message begins.
+
+    Raises:
+        RecipeError: the key leads through what is no section, or past the end of a list.
+    """
+    places = {place: found for place, found in document.places.items() if place[: len(key)] != key}
+    return Document(_put(document.value, key, value, what), {**places, key: at})
+
+
+def _put(data: Any, key: Key, value: Any, what: str) -> Any:
     """A copy of `data` with `value` at `key`; sections that are not there yet are made."""
     if not key:
         return value
     step, *rest = key
     if isinstance(step, str):
         if not isinstance(data, dict | None):
-            raise RecipeError(f"{override}: {step!r} is below a value that is not a section")
-        return {**(data or {}), step: _put((data or {}).get(step), tuple(rest), value, override)}
+            raise RecipeError(f"{what}: {step!r} is below a value that is not a section")
+        return {**(data or {}), step: _put((data or {}).get(step), tuple(rest), value, what)}
     items = data if isinstance(data, list) else []
     if step > len(items):
-        raise RecipeError(f"{override}: there is no [{step}]; the list has {len(items)}", f"[{len(items)}] adds one")
-    changed = _put(items[step] if step < len(items) else None, tuple(rest), value, override)
+        raise RecipeError(f"{what}: there is no [{step}]; the list has {len(items)}", f"[{len(items)}] adds one")
+    changed = _put(items[step] if step < len(items) else None, tuple(rest), value, what)
     return [*items[:step], changed, *items[step + 1 :]]
 
 

@@ -3,6 +3,9 @@
 A plan reads the data, derives the model and the training from the recipe, and shows what training will see. Its hash
 is over what was settled, not over the recipe's text: the bytes of the corpus and the tokens, the packing, every number
 of the training and the evaluation, the code and the machine's way of computing. Training runs exactly one hash.
+
+What the machine alone decides (`MACHINE`) changes the rounding of sums and nothing that is learned. The rest is what
+the plan means, and has a hash of its own: a run may go on elsewhere as long as that one stays.
 """
 
 import hashlib
@@ -23,19 +26,30 @@ from rhapsode.corpus.packing import Packing, pack
 from rhapsode.corpus.prepare import prepare
 from rhapsode.corpus.sources import expand
 from rhapsode.corpus.tokens import Tokens
+from rhapsode.kernels import native
 from rhapsode.recipe.base import Base
 from rhapsode.recipe.first import from_base, from_scratch
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
+from rhapsode.recipe.pace import here_on, settle_here
 from rhapsode.recipe.recipe import Recipe, dump_recipe
 from rhapsode.recipe.samples import Sample, render_samples
 from rhapsode.recipe.tokens import make_tokens
 from rhapsode.text.tokenizer import Tokenizer
-from rhapsode.train.plan import Decision, TrainPlan, settle
+from rhapsode.train.plan import Decision, TrainPlan
+from rhapsode.train.ranks.ranks import ALONE, Ranks
+from rhapsode.train.settle import Here
 from rhapsode.train.trainer import Data
 
 KIND = "plan"
 SAMPLES = 3
+MACHINE = {
+    "train": ("precision", "micro_batch_rows", "recompute", "parallel"),
+    "code": ("torch",),
+}
+"""What is settled for the machine's sake, beside all of `machine`."""
+UPKEEP = ("keep", "keep_every", "samples", "prompts")
+"""What of `train` says which checkpoints stay and what is shown meanwhile: it may change at any time."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,17 @@ class Plan:
     @property
     def hash(self) -> str:
         return value_sha256(self.settled)
+
+    @property
+    def meaning(self) -> str:
+        """The hash of what does not depend on the machine."""
+        return value_sha256(meaning(self.settled))
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What the bytes depend on beside the meaning."""
+        own = {name: self.settled[part][name] for part, names in MACHINE.items() for name in names}
+        return {**self.settled["machine"], **own}
 
     @property
     def recipe_in_full(self) -> Recipe:
@@ -84,13 +109,20 @@ class Plan:
         return self.recipe.task.name
 
 
-def make_plan(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> Plan:
+def make_plan(
+    loaded: LoadedRecipe, *, layout: Layout, events: Events, ranks: Ranks = ALONE, here: Here | None = None
+) -> Plan:
     """Prepare the data (or find it prepared) and settle everything else.
+
+    Args:
+        ranks: the processes that will train.
+        here: what their machine is; looked at if absent.
 
     Raises:
         PlanRefused: the plan could not succeed, for example because there is too little data for one step.
     """
     recipe, base = loaded.recipe, loaded.base
+    here = here or here_on(ranks, out=layout.out, events=events)
     with stage("prepare", events):
         corpus = prepare(recipe.data, root=layout.corpora, base=loaded.base_dir, events=events)
     with stage("tokenise", events):
@@ -98,18 +130,7 @@ def make_plan(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> Plan:
         data = _packed(tokens, context=recipe.model.context)
     _tell(data, events)
     first = from_scratch(recipe, data.tokenizer) if base is None else from_base(base, recipe, tokens, data.tokenizer)
-    train, decisions = settle(
-        recipe.train,
-        first.spec,
-        init_seed=recipe.model.seed if base is None else None,
-        base=None if base is None else base.sha256,
-        stops=first.stops,
-        begin=first.begin,
-        context=recipe.model.context,
-        num_rows=data.training.num_rows,
-        num_targets=data.training.num_targets,
-    )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train, decisions = settle_here(loaded, first, data, ranks=ranks, here=here, events=events)
     return Plan(
         recipe=recipe,
         base_dir=loaded.base_dir,
@@ -118,8 +139,8 @@ def make_plan(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> Plan:
         train=train,
         decisions=[*first.decisions, *decisions],
         samples=render_samples(tokens.split("train"), data.training, data.tokenizer, count=SAMPLES, begin=train.begin),
-        settled=_settle(recipe, corpus, data, train, device),
-        device=device,
+        settled=_settle(recipe, corpus, data, train, ranks),
+        device=ranks.device,
         base=base,
     )
 
@@ -146,7 +167,7 @@ def _tell(data: Data, events: Events) -> None:
     )
 
 
-def _settle(recipe: Recipe, corpus: Path, data: Data, train: TrainPlan, device: torch.device) -> dict[str, Any]:
+def _settle(recipe: Recipe, corpus: Path, data: Data, train: TrainPlan, ranks: Ranks) -> dict[str, Any]:
     return {
         "task": recipe.task.model_dump(mode="json"),
         "corpus": {"files": read_manifest(corpus).files},
@@ -156,10 +177,22 @@ def _settle(recipe: Recipe, corpus: Path, data: Data, train: TrainPlan, device: 
         "evaluate": recipe.evaluate.model_dump(mode="json"),
         "code": {"rhapsode": __version__, "torch": torch.__version__},
         "machine": {
-            "device": device.type,
+            "device": ranks.device.type,
+            "ranks": ranks.size,
             "threads": torch.get_num_threads(),
             "instructions": torch.backends.cpu.get_cpu_capability(),
+            "kernels": "C" if native.is_here() else "torch",
         },
+    }
+
+
+def meaning(settled: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a settled plan is the same on every machine."""
+    left_out = {**MACHINE, "train": (*MACHINE["train"], *UPKEEP)}
+    return {
+        part: {k: v for k, v in value.items() if k not in left_out.get(part, ())}
+        for part, value in settled.items()
+        if part != "machine"
     }
 
 

@@ -1,9 +1,9 @@
-"""The five sections of a run, as one typed value."""
+"""The five sections of a run, as one typed value; and lists of values to try in them."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from rhapsode.core.config import Config
@@ -12,8 +12,18 @@ from rhapsode.corpus.config import DataConfig
 from rhapsode.corpus.tokens_config import LEARNED
 from rhapsode.evaluate.config import EvaluateConfig
 from rhapsode.model.config import FROM_SCRATCH, ModelConfig
+from rhapsode.recipe.launch import LaunchConfig
 from rhapsode.recipe.task import TaskConfig
 from rhapsode.train.config import TrainConfig
+
+
+def _check_values(values: list[Any]) -> list[Any]:
+    if not values:
+        raise PydanticCustomError("no_values", "no values to try; give at least one")
+    return values
+
+
+Values = Annotated[list[Any], AfterValidator(_check_values), WithJsonSchema({"type": "array", "minItems": 1})]
 
 
 class Recipe(Config):
@@ -24,11 +34,20 @@ class Recipe(Config):
     model: ModelConfig = Field(default=ModelConfig(), description="The model to train.")
     train: TrainConfig = Field(default=TrainConfig(), description="How it is trained.")
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="How it is measured.")
+    launch: LaunchConfig = Field(default=LaunchConfig(), description="Where it happens; never part of the plan.")
+    sweep: dict[str, Values] = Field(
+        default={},
+        description="Values to try, a list for each key such as train.learning_rate: every combination is a run.",
+    )
 
     def as_json(self) -> dict[str, Any]:
-        """Every value written out, but none that weights to start from have settled."""
-        settled: Any = {"model": set(FROM_SCRATCH), "data": {"tokens": set(LEARNED)}}
-        return self.model_dump(mode="json", exclude=settled if self.model.base else None)
+        """Every value written out, but none that weights to start from have settled, and no empty sweep or launch."""
+        left_out: dict[str, Any] = {} if self.sweep else {"sweep": True}
+        if self.launch == LaunchConfig():
+            left_out["launch"] = True
+        if self.model.base:
+            left_out |= {"model": set(FROM_SCRATCH), "data": {"tokens": set(LEARNED)}}
+        return self.model_dump(mode="json", exclude=left_out)
 
     @model_validator(mode="after")
     def _nothing_is_without_effect(self) -> Self:

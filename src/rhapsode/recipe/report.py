@@ -24,12 +24,11 @@ from rhapsode.core.report import (
     Sample,
     Table,
 )
-from rhapsode.core.report_chart import Series, line_chart
 from rhapsode.core.units import format_bytes, format_count, format_seconds
 from rhapsode.evaluate.evaluation import Evaluation
 from rhapsode.recipe.plan import Plan
-
-SMOOTHING = 0.1
+from rhapsode.recipe.report_cost import cost
+from rhapsode.recipe.report_learning import last_of_each, learning
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,10 @@ def write_report(
     events: Sequence[Event],
 ) -> Path:
     """Write `run_dir/report.html`."""
-    steps = _last_of_each(events, "step")
+    steps = last_of_each(events, "step")
     blocks: list[Block] = [
         *_quality(plan, evaluation, steps),
-        *_learning(events, steps),
+        *learning(events, clip=plan.train.clip),
         *_samples(spoken),
         *_data(plan),
         *_making(plan, events),
@@ -110,34 +109,6 @@ def _range(low: float | None, high: float | None, *, percent: bool = False) -> s
     if low is None or high is None:
         return "too few documents for an interval"
     return f"{low:.1%} to {high:.1%}" if percent else f"{low:.3f} to {high:.3f}"
-
-
-def _learning(events: Sequence[Event], steps: Sequence[Event]) -> list[Block]:
-    looks = _last_of_each(events, "validation")
-    blocks: list[Block] = [Heading("How it learned")]
-    if looks:
-        held_out = Series("held out", [e.fields["step"] for e in looks], [e.fields["bits_per_byte"] for e in looks])
-        blocks.append(
-            line_chart([held_out], x_label="step", y_label="bits per byte", title="Held-out text while training")
-        )
-    if steps:
-        at = [e.fields["step"] for e in steps]
-        loss = Series("each step", at, [e.fields["loss"] for e in steps])
-        smooth = Series("smoothed", at, _smooth(loss.y))
-        blocks.append(
-            line_chart([loss, smooth], x_label="step", y_label="nats a token", title="Training loss", log_x=True)
-        )
-        rate = Series("learning rate", at, [e.fields["learning_rate"] for e in steps])
-        speed = Series("tokens a second", at, [e.fields["tokens_per_second"] for e in steps])
-        more = [
-            line_chart([rate], x_label="step", y_label="learning rate", title="Learning rate"),
-            line_chart([speed], x_label="step", y_label="tokens a second", title="Speed"),
-        ]
-        blocks.append(Details("Learning rate and speed", more))
-    skipped = sum(not e.fields["moved"] for e in steps)
-    if skipped:
-        blocks.append(Note(f"{skipped} steps had no finite gradient and were skipped.", tone="bad"))
-    return blocks
 
 
 def _samples(spoken: Sequence[Spoken]) -> list[Block]:
@@ -216,6 +187,7 @@ def _making(plan: Plan, events: Sequence[Event]) -> list[Block]:
     decisions = [(d.name, d.value, d.because) for d in plan.decisions]
     return [
         Heading("How it was made"),
+        *cost(events),
         Table(("step", "took"), cost_rows, numeric=("took",)),
         Table(("what", "size on disk"), sizes, numeric=("size on disk",)),
         Details("Every number and its formula", [Table(("what", "value", "because"), decisions)]),
@@ -237,18 +209,3 @@ def _provenance(plan: Plan, model: Path) -> list[Block]:
         ("computed on", ", ".join(f"{k} {v}" for k, v in plan.settled["machine"].items())),
     ]
     return [Heading("Provenance"), Definitions(hashes)]
-
-
-def _last_of_each(events: Sequence[Event], kind: str) -> list[Event]:
-    """Events of a kind by step; after a resume the later one counts."""
-    found = {event.fields["step"]: event for event in events if event.kind == kind}
-    return [found[step] for step in sorted(found)]
-
-
-def _smooth(values: Sequence[float]) -> list[float]:
-    """A running mean that forgets; the first values weigh less, so that it does not lag behind the early fall."""
-    smooth: list[float] = []
-    for count, value in enumerate(values):
-        share = max(SMOOTHING, 2 / (count + 2))
-        smooth.append(value if not smooth else (1 - share) * smooth[-1] + share * value)
-    return smooth

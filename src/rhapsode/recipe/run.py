@@ -7,16 +7,16 @@ end report.json and report.html. Nothing here prints: the command line listens t
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rhapsode.core.errors import GateNotPassed, PlanRefused, RhapsodeError
-from rhapsode.core.events import Events, JsonLines, read_events, stage
+from rhapsode.core.errors import GateNotPassed, Interrupted, PlanRefused, RhapsodeError
+from rhapsode.core.events import Events, JsonLines, Listener, read_events, stage
 from rhapsode.core.lock import locked
 from rhapsode.core.machine import examine
-from rhapsode.core.manifest import digest
+from rhapsode.core.manifest import digest, value_sha256
 from rhapsode.core.units import format_bytes
 from rhapsode.engine.completion import complete
 from rhapsode.engine.load import load_engine
@@ -28,12 +28,16 @@ from rhapsode.recipe.begin import DOCUMENTS, FACT
 from rhapsode.recipe.card import card_text
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
-from rhapsode.recipe.plan import Plan, changes, copy_plan, make_plan, read_plan, write_plan
+from rhapsode.recipe.pace import here_on
+from rhapsode.recipe.plan import Plan, changes, copy_plan, make_plan, meaning, read_plan, write_plan
 from rhapsode.recipe.report import Spoken, write_report
+from rhapsode.train.checkpoints import Evidence
 from rhapsode.train.forecast import Forecast, forecast, memory_floor
-from rhapsode.train.loop import Evidence, Run
+from rhapsode.train.loop import Run
+from rhapsode.train.ranks.ranks import ALONE, Ranks
+from rhapsode.train.settle import Here
 from rhapsode.train.signals import stop_wishes
-from rhapsode.train.tensorboard import TensorBoard
+from rhapsode.train.trackers import trackers
 from rhapsode.train.trainer import Trainer
 from rhapsode.weights.checkpoint import TrainingState, checkpoints
 from rhapsode.weights.directory import load_model
@@ -43,34 +47,54 @@ SHOWN_CHANGES = 20
 
 @dataclass(frozen=True)
 class Walk:
-    """A run under way: where it lives and who listens."""
+    """A run under way: where it lives, who listens, and who trains."""
 
     layout: Layout
     run_dir: Path
     events: Events
+    ranks: Ranks = ALONE
 
 
 @contextlib.contextmanager
-def walking(loaded: LoadedRecipe, *, layout: Layout, events: Events, resume: bool) -> Iterator[Walk]:
-    """Hold the run's directory and write its events down.
+def walking(
+    loaded: LoadedRecipe, *, layout: Layout, events: Events, resume: bool, ranks: Ranks = ALONE
+) -> Iterator[Walk]:
+    """Hold the run's directory and write its events down; of several ranks, the first one does.
 
     Raises:
         RhapsodeError: another process works there, or it holds a model already and `resume` is not asked for.
     """
     run_dir = layout.runs / loaded.recipe.task.name
+    if ranks.rank > 0:
+        yield Walk(layout, run_dir, events, ranks)
+        return
+    ranks.listen(events)
     with locked(run_dir):
         if not resume:
             _require_unused(run_dir)
-        board = TensorBoard(run_dir / "tensorboard")
-        with JsonLines(run_dir / "events.jsonl") as journal:
-            for listener in (journal, board):
+        with JsonLines(run_dir / "events.jsonl") as journal, trackers(run_dir, events=events) as others:
+            listeners: Sequence[Listener] = (journal, *others)
+            for listener in listeners:
                 events.subscribe(listener)
             try:
-                yield Walk(layout, run_dir, events)
+                with _last_word(events):
+                    yield Walk(layout, run_dir, events, ranks)
             finally:
-                for listener in (journal, board):
+                for listener in listeners:
                     events.unsubscribe(listener)
-                board.close()
+
+
+@contextlib.contextmanager
+def _last_word(events: Events) -> Iterator[None]:
+    """An "end" event says how it ended: whoever watches from elsewhere sees neither our exit code nor our errors."""
+    try:
+        yield
+    except BaseException as error:
+        is_stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        with contextlib.suppress(OSError):  # a disk that is full has no room for last words
+            events.emit("end", state="stopped" if is_stopped else "failed", message=str(error))
+        raise
+    events.emit("end", state="done", message="")
 
 
 def _require_unused(run_dir: Path) -> None:
@@ -79,41 +103,63 @@ def _require_unused(run_dir: Path) -> None:
             f"{run_dir} holds {found[-1].name} of an earlier run",
             "go on with --resume, choose another task.name, or remove the directory",
         )
-    for left in (run_dir / "events.jsonl", run_dir / "report.json", run_dir / "report.html"):
+    blamed = run_dir.glob("bad-batch-step-*.json")
+    for left in (*(run_dir / name for name in ("events.jsonl", "report.json", "report.html", "mlflow.json")), *blamed):
         left.unlink(missing_ok=True)
     shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
 
 
 def plan_run(
-    loaded: LoadedRecipe, *, layout: Layout, events: Events, must_match: bool = False
+    loaded: LoadedRecipe, *, layout: Layout, events: Events, must_match: bool = False, ranks: Ranks = ALONE
 ) -> tuple[Plan, Forecast]:
     """Settle the run and forecast its cost; the plan is kept as the one that `train` must match.
 
     Args:
         must_match: refuse to be anything but the plan that was kept before, if there is one.
+        ranks: who will train; the first one prepares and keeps, the others find it so.
 
     Raises:
         PlanRefused: it is not what was planned (the message lists what changed), or the machine cannot carry it.
     """
-    plan = make_plan(loaded, layout=layout, events=events)
-    known = read_plan(plan.name, layout=layout)
+    # on machines that are not alike, what rank 0 finds holds for all
+    here = Here(**ranks.share(here_on(ranks, out=layout.out, events=events)._asdict()))
+    plan = ranks.after_first(lambda: make_plan(loaded, layout=layout, events=events, ranks=ranks, here=here))
+    _require_one_plan(plan, ranks)
+    known = read_plan(plan.name, layout=layout) if ranks.rank == 0 else None
     if known is not None and known["hash"] != plan.hash:
-        _tell_changes(plan, known, events=events, refuse=must_match)
-    found = _forecast(plan, known, layout=layout, events=events)
+        is_other = value_sha256(meaning(known["settled"])) != plan.meaning
+        _tell_changes(plan, known, events=events, refuse=must_match and is_other)
+    found = _forecast(plan, known, layout=layout, events=events, ranks=ranks)
+    if ranks.rank > 0:
+        return plan, found
     shown = {
         "forecast": found.as_json(),
         "decisions": [decision._asdict() for decision in plan.decisions],
         "samples": [sample._asdict() for sample in plan.samples],
     }
     write_plan(plan, layout=layout, shown=shown)
-    events.emit("planned", hash=plan.hash, forecast=found.as_json(), parameters=plan.train.spec.parameters)
+    events.emit(
+        "planned",
+        hash=plan.hash,
+        forecast=found.as_json(),
+        parameters=plan.train.spec.parameters,
+        decisions=shown["decisions"],
+    )
     return plan, found
 
 
+def _require_one_plan(plan: Plan, ranks: Ranks) -> None:
+    """Raises PlanRefused: this rank reads other data than the first, or computes in another way."""
+    first = ranks.share(plan.settled)
+    if lines := changes(first, json.loads(json.dumps(plan.settled))):
+        raise PlanRefused(
+            f"rank {ranks.rank} would not train what rank 0 does:\n{_listed(lines)}",
+            "all ranks need the same data, code and kind of machine",
+        )
+
+
 def _tell_changes(plan: Plan, known: Mapping[str, Any], *, events: Events, refuse: bool) -> None:
-    lines = changes(known["settled"], plan.settled)
-    more = [f"and {len(lines) - SHOWN_CHANGES} more"] if len(lines) > SHOWN_CHANGES else []
-    listed = "\n".join(f"  {line}" for line in [*lines[:SHOWN_CHANGES], *more])
+    listed = _listed(changes(known["settled"], plan.settled))
     hashes = f"{known['hash'][:12]} then, {plan.hash[:12]} now"
     if refuse:
         raise PlanRefused(
@@ -123,23 +169,31 @@ def _tell_changes(plan: Plan, known: Mapping[str, Any], *, events: Events, refus
     events.emit("changed", hashes=hashes, listed=listed)
 
 
-def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout, events: Events) -> Forecast:
+def _listed(lines: Sequence[str]) -> str:
+    more = [f"and {len(lines) - SHOWN_CHANGES} more"] if len(lines) > SHOWN_CHANGES else []
+    return "\n".join(f"  {line}" for line in [*lines[:SHOWN_CHANGES], *more])
+
+
+def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout, events: Events, ranks: Ranks) -> Forecast:
     """Two real steps, unless this very plan was forecast before; refused when the machine cannot carry the run.
 
     Raises:
         PlanRefused: too little memory or disk, with the numbers.
     """
     machine = examine(layout.out)
-    if (need := memory_floor(plan.train)) > machine.memory_available:
+    together = ranks.size if plan.train.parallel == "shard" else 1
+    if (need := memory_floor(plan.train) * ranks.neighbours // together) > machine.memory_available:
         raise PlanRefused(
             f"training needs at least {format_bytes(need)} of memory, {format_bytes(machine.memory_available)} is free",
             "make model.size smaller" if plan.base is None else "choose a smaller model.base",
         )
-    if known is not None and known["hash"] == plan.hash:
-        found = Forecast(**known["forecast"])
+    before = ranks.share(known["forecast"] if known is not None and known["hash"] == plan.hash else None)
+    if before is not None:
+        found = Forecast(**before)
     else:
         with stage("forecast", events):
-            found = forecast(plan.train, plan.data, device=plan.device, base=plan.base_directory)
+            found = forecast(plan.train, plan.data, device=plan.device, base=plan.base_directory, ranks=ranks)
+            found = Forecast(**ranks.share(found.as_json()))
     if found.disk_bytes > machine.disk_free:
         raise PlanRefused(
             f"checkpoints need {format_bytes(found.disk_bytes)} of disk, {format_bytes(machine.disk_free)} is free",
@@ -149,10 +203,25 @@ def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout, ev
 
 
 def train_run(walk: Walk, plan: Plan, cost: Forecast, *, resume: bool) -> Path:
-    """Train exactly `plan`; gives the last checkpoint."""
-    copy_plan(plan, layout=walk.layout, to=walk.run_dir)
+    """Train exactly `plan`; gives the last checkpoint.
+
+    Raises:
+        PlanRefused: the run to go on with learned something else; the message lists the differences.
+    """
+    if walk.ranks.rank == 0:
+        if resume:
+            _require_same_meaning(plan, walk.run_dir)
+        copy_plan(plan, layout=walk.layout, to=walk.run_dir)
     with stage("train", walk.events), stop_wishes() as wish:
-        trainer = Trainer(plan.train, plan.data, device=plan.device, base=plan.base_directory, plan_hash=plan.hash)
+        trainer = Trainer(
+            plan.train,
+            plan.data,
+            device=plan.device,
+            base=plan.base_directory,
+            plan_hash=plan.meaning,
+            machine=plan.machine,
+            ranks=walk.ranks,
+        )
         run = Run(
             trainer,
             plan.data,
@@ -163,6 +232,19 @@ def train_run(walk: Walk, plan: Plan, cost: Forecast, *, resume: bool) -> Path:
             peak_flops=cost.peak_flops,
         )
         return run(resume=resume)
+
+
+def _require_same_meaning(plan: Plan, run_dir: Path) -> None:
+    """On another machine a run may go on, with other data or another model it may not."""
+    kept = run_dir / "plan.json"
+    if not checkpoints(run_dir) or not kept.exists():
+        return
+    before, now = meaning(json.loads(kept.read_text(encoding="utf-8"))["settled"]), meaning(plan.settled)
+    if lines := changes(before, now):
+        raise PlanRefused(
+            f"{run_dir} is a run of another plan:\n{_listed(lines)}",
+            "put the recipe and the data back, or give this run another task.name",
+        )
 
 
 def _evidence(plan: Plan) -> Evidence:

@@ -9,11 +9,12 @@ from pydantic_core import PydanticCustomError
 from rhapsode.core.config import Config
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+LONGEST = 64
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
 def _check_name(name: str) -> str:
-    if not NAME.fullmatch(name) or len(name) > 64:
+    if not NAME.fullmatch(name) or len(name) > LONGEST:
         what = "{name} is not a name: use at most 64 lower-case letters, digits and single hyphens"
         raise PydanticCustomError("name", what, {"name": repr(name)})
     return name
@@ -29,7 +30,7 @@ def _check_language(tag: str) -> str:
 Name = Annotated[
     str,
     AfterValidator(_check_name),
-    WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$", "maxLength": 64}),
+    WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$", "maxLength": LONGEST}),
 ]
 LanguageTag = Annotated[
     str, AfterValidator(_check_language), WithJsonSchema({"type": "string", "pattern": f"^{LANGUAGE.pattern}$"})

@@ -12,33 +12,37 @@ from pydantic_core import PydanticCustomError
 from rhapsode.core.config import Config, Count, Share
 from rhapsode.core.units import parse_count
 
-BUDGET = re.compile(r"\s*([0-9.]+ ?[a-zA-Z]*?)\s+(steps|tokens|epochs)\s*")
+BUDGET = re.compile(r"\s*(?:([0-9.]+ ?[a-zA-Z]*?)\s+(steps|tokens|epochs)|([0-9.]+) ?(s|m|h|d))\s*")
+SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 class Budget(NamedTuple):
-    """How long to train: a number of steps, of tokens or of passes over the data."""
+    """How long to train: a number of steps, of tokens or of passes over the data, or a time on this machine."""
 
     amount: float
-    unit: Literal["steps", "tokens", "epochs"]
+    unit: Literal["steps", "tokens", "epochs", "seconds"]
 
     def __str__(self) -> str:
+        if self.unit == "seconds":
+            letter = next(letter for letter, each in SECONDS.items() if self.amount % each == 0 or each == 1)
+            return f"{self.amount / SECONDS[letter]:.12g}{letter}"
         return f"{self.amount if self.amount % 1 else int(self.amount)} {self.unit}"
 
 
 def parse_budget(value: Any) -> Budget:
-    """'300 steps', '5m tokens', '2 epochs' or '1.5 epochs'."""
+    """'300 steps', '5m tokens', '1.5 epochs', or a time: '90s', '10m', '2h'."""
     if isinstance(value, Budget):
         return value
     match = BUDGET.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise PydanticCustomError(
             "budget",
-            "{value} is not a budget; write for example 300 steps, 5m tokens or 2 epochs",
+            "{value} is not a budget; write for example 300 steps, 5m tokens, 2 epochs, or a time: 10m, 2h",
             {"value": repr(value)},
         )
-    unit: Any = match[2]
+    unit: Any = match[2] or "seconds"
     try:
-        amount = float(match[1]) if unit == "epochs" else parse_count(match[1])
+        amount = float(match[3]) * SECONDS[match[4]] if unit == "seconds" else _amount(match[1], unit)
     except ValueError as error:
         raise PydanticCustomError("budget", "{message}", {"message": str(error)}) from None
     if amount <= 0:
@@ -46,11 +50,17 @@ def parse_budget(value: Any) -> Budget:
     return Budget(amount, unit)
 
 
+def _amount(text: str, unit: str) -> float:
+    return float(text) if unit == "epochs" else parse_count(text)
+
+
 BudgetField = Annotated[
     Budget,
     BeforeValidator(parse_budget),
     PlainSerializer(str),
-    WithJsonSchema({"type": "string", "pattern": BUDGET.pattern, "examples": ["300 steps", "5m tokens", "2 epochs"]}),
+    WithJsonSchema(
+        {"type": "string", "pattern": BUDGET.pattern, "examples": ["300 steps", "5m tokens", "2 epochs", "10m", "2h"]}
+    ),
 ]
 
 
@@ -58,7 +68,9 @@ class TrainConfig(Config):
     """Next-token training of all weights."""
 
     budget: BudgetField = Field(
-        default=Budget(1, "epochs"), description="How long to train: steps, tokens or epochs (passes over the data)."
+        default=Budget(1, "epochs"),
+        description="How long to train: steps, tokens, epochs (passes over the data), or a time on this machine "
+        "(10m, 2h), of which the plan makes steps at the speed that it measures.",
     )
     batch_tokens: Count | None = Field(
         default=None, ge=1, description="Tokens a step, rounded to whole rows; derived from the budget if absent."
@@ -91,14 +103,45 @@ class TrainConfig(Config):
     clip: float = Field(
         default=1.0, gt=0, description="Largest norm of a step's gradient; a longer one is scaled down."
     )
-    precision: Literal["bf16", "fp32"] = Field(
-        default="bf16", description="Type of the computation; master weights and optimizer state are always fp32."
+    precision: Literal["bf16", "fp32"] | None = Field(
+        default=None,
+        description="Type of the computation, the faster one here if absent; master weights and optimizer state are "
+        "always fp32.",
+    )
+    recompute: bool = Field(
+        default=False,
+        description="Keep what enters a block and compute the rest again on the way back: less memory, a third "
+        "more time.",
+    )
+    parallel: Literal["auto", "replicate", "shard"] = Field(
+        default="auto",
+        description="Several ranks hold the whole model each (replicate, fastest) or share its rows (shard, FSDP2); "
+        "auto shards what does not fit comfortably.",
     )
     seed: Count = Field(default=0, description="Seed of the order of the data.")
     validate_every: Count = Field(default=50, ge=1, description="Steps between two looks at the held-out documents.")
     validation_tokens: Count = Field(default=65536, ge=1, description="Held-out tokens of such a look, at most.")
+    samples: Count = Field(
+        default=2,
+        le=16,
+        description="Prompts that a look lets the model go on with: task.prompts, then beginnings of held-out "
+        "documents.",
+    )
     save_every: Count = Field(default=200, ge=1, description="Steps between two checkpoints.")
-    keep: Count = Field(default=2, ge=1, description="Newest checkpoints that are kept; older ones are removed.")
+    keep: Count = Field(
+        default=2, ge=1, description="Newest checkpoints that are kept, beside the best one on held-out documents."
+    )
+    keep_every: Count | None = Field(
+        default=None, ge=1, description="Steps between checkpoints that are kept for good; if absent, none is."
+    )
+    spike: float | None = Field(
+        default=10,
+        gt=0,
+        description="Deviations above the recent losses or gradients from which a step is left out; null: never.",
+    )
+    max_skips: Count = Field(
+        default=3, ge=1, description="Steps left out in a row at which the run goes back to a checkpoint, then stops."
+    )
 
     def optimizer_for(self, *, is_trained: bool) -> Literal["muon", "adamw"]:
         """The one that is named, or what suits weights that are trained already, or are not."""

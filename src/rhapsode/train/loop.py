@@ -1,51 +1,27 @@
 """The one training loop.
 
-It moves a `Trainer` to the end of its plan, emits events and writes checkpoints; it prints nothing. On a CPU it is
+It moves a `Trainer` to the end of its plan, emits events and has checkpoints written; it prints nothing. On a CPU it is
 deterministic: killed at any moment and resumed, it ends with the same bytes as if it had run through.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from rhapsode.conformance.vectors import add_conformance
 from rhapsode.core.errors import Interrupted, PlanRefused, RhapsodeError
 from rhapsode.core.events import Events
-from rhapsode.train.plan import TrainPlan
+from rhapsode.train.checkpoints import Checkpoints, Evidence, mark_good
+from rhapsode.train.determinism import carried_over, determinism
+from rhapsode.train.health import trouble, turned_back
+from rhapsode.train.lineage import blame
+from rhapsode.train.looks import Looks
+from rhapsode.train.memory import OutOfMemory, fewer_rows
+from rhapsode.train.reporter import Reporter
 from rhapsode.train.signals import StopWish
 from rhapsode.train.step import StepResult
 from rhapsode.train.trainer import Data, Trainer
-from rhapsode.train.validation import Validation
-from rhapsode.weights.checkpoint import (
-    TrainingState,
-    newest_checkpoint,
-    read_state,
-    remove_old,
-    save_checkpoint,
-)
-
-SKIPS_IN_A_ROW = 3
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What every checkpoint says of its making.
-
-    Attributes:
-        inputs: digests of all that it is made from.
-        recipe: what was asked for.
-        card: the model card's text.
-        facts: of the base, where there is one.
-        papers: licences and notices that the base asks to be passed on.
-    """
-
-    inputs: Mapping[str, str]
-    recipe: Mapping[str, Any]
-    card: Callable[[TrainingState], str]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    papers: Sequence[Path] = ()
+from rhapsode.weights.checkpoint import newest_checkpoint, read_state, step_of
+from rhapsode.weights.retention import remove_later
 
 
 class _Stop(Exception):
@@ -72,18 +48,12 @@ class Run:
         peak_flops: float,
     ) -> None:
         self._trainer, self._data, self._dir = trainer, data, run_dir
-        self._evidence, self._events, self._wish = evidence, events, wish
-        self._report = Reporter(trainer.plan, events, peak_flops=peak_flops)
-        self._validate = Validation(
-            data.tokens.split("validation"),
-            data.held_out,
-            tokenizer=data.tokenizer,
-            max_tokens=trainer.plan.validation_tokens,
-            rows=trainer.plan.micro_batch_rows,
-            begin=trainer.plan.begin,
-        )
-        self._saved: Path | None = None
-        self._skips = 0
+        self._events, self._wish = events, wish
+        self._checkpoints = Checkpoints(trainer, data, run_dir=run_dir, evidence=evidence, events=events)
+        device = trainer.model.embedding.weight.device
+        self._report = Reporter(trainer.plan, events, peak_flops=peak_flops, run_dir=run_dir, device=device)
+        self._looks = Looks(trainer.plan, data, events)
+        self._why: str | None = None
 
     def __call__(self, *, resume: bool) -> Path:
         """Train to the end; gives the last checkpoint.
@@ -91,118 +61,126 @@ class Run:
         Raises:
             Interrupted: a signal asked to stop; the state is saved.
             PlanRefused: the checkpoint to resume from belongs to another plan.
-            RhapsodeError: the gradient stayed infinite, or the disk is full (earlier checkpoints are intact).
+            RhapsodeError: the run went astray twice, or memory or the disk do not suffice; earlier checkpoints are
+                intact.
         """
         self._begin(resume=resume)
-        plan = self._trainer.plan
         try:
-            while self._trainer.state.step < plan.steps:
+            while self._trainer.state.step < self._trainer.plan.steps:
                 self._step()
-                done = self._trainer.state.step
-                if done % plan.validate_every == 0 or done == plan.steps:
-                    self._look()
-                if done % plan.save_every == 0 or done == plan.steps:
-                    self._save()
+                self._after_step()
+            return self._checkpoints.save_now()
         except _Stop:
-            path = self._saved if self._is_saved() else self._save()
-            where = f"stopped at step {self._trainer.state.step} of {plan.steps}; saved {path}"
+            path, step = self._checkpoints.save_now(), self._trainer.state.step
+            where = f"stopped at step {step} of {self._trainer.plan.steps}; saved {path}"
             raise Interrupted(where, "go on with --resume", exit_code=self._wish.code or 130) from None
-        assert self._saved is not None
-        return self._saved
+        except Exception as error:
+            if isinstance(error, RuntimeError):
+                self._trainer.ranks.doubt()  # while there is still a journal to tell it to
+            self._checkpoints.wait()  # what is being written is worth having
+            raise
+        finally:
+            self._report.end()
 
     def _begin(self, *, resume: bool) -> None:
         trainer = self._trainer
-        start = newest_checkpoint(self._dir, events=self._events) if resume else None
+        start = self._newest() if resume else None
         if start is not None:
-            self._check_plan(start)
-            trainer.restore(start)
-            self._saved = start
-        remove_old(self._dir, keep=trainer.plan.keep, newest=trainer.state.step)
-        step, steps = trainer.state.step, trainer.plan.steps
-        self._events.emit("begin", step=step, steps=steps, resumed=str(start) if start else None)
+            self._go_on_from(start)
+        self._checkpoints.tidy(trainer.state)
+        step, plan = trainer.state.step, trainer.plan
+        self._events.emit("begin", step=step, steps=plan.steps, resumed=str(start) if start else None)
+        kind, because = determinism(trainer.state, plan)
+        self._events.emit("determinism", **{**trainer.state.machine, "class": kind, "because": because})
+        self._report.begin()
         if step == 0:
             self._look()
 
-    def _check_plan(self, start: Path) -> None:
-        found, planned = read_state(start).plan, self._trainer.state.plan
-        if found != planned:
+    def _go_on_from(self, start: Path) -> None:
+        found, planned = read_state(start), self._trainer.state
+        if found.plan != planned.plan:
             raise PlanRefused(
-                f"{start} belongs to plan {found[:12]}, this is plan {planned[:12]}",
+                f"{start} belongs to plan {found.plan[:12]}, this is plan {planned.plan[:12]}",
                 "put the recipe and the data back, or give this run another task.name",
             )
+        self._trainer.restore(start)
+        self._trainer.state, changes = carried_over(found, planned)
+        self._checkpoints.newest = start
+        if changes:
+            message = f"resumed with other settings ({', '.join(changes)}): what is learned is the same, but the bytes "
+            message += "will not be those of an uninterrupted run"
+            self._events.emit("resumed_elsewhere", step=found.step, changes=changes, message=message)
+
+    def _newest(self, *, up_to: int | None = None) -> Path | None:
+        """The checkpoint that rank 0 finds whole."""
+        ranks, found = self._trainer.ranks, None
+        if ranks.rank == 0:
+            found = newest_checkpoint(self._dir, events=self._events, up_to=up_to)
+        name = ranks.share(str(found) if found else None)
+        return Path(name) if name else None
 
     def _step(self) -> None:
-        self._give_up_if_asked()
-        share, start = self._trainer.learning_rate_share(), time.perf_counter()
-        result = self._trainer.step(between=self._give_up_if_asked)
+        if self._trainer.ranks.any(self._wish.code is not None):
+            raise _Stop
+        self._checkpoints.look()
+        trainer, before = self._trainer, self._trainer.state
+        share, start = trainer.learning_rate_share(), time.perf_counter()
+        result = None
+        while result is None:
+            result = self._attempt()
         seconds = time.perf_counter() - start
-        self._report(
-            self._trainer.state, result, seconds=seconds, learning_rate=share * self._trainer.plan.learning_rate
-        )
-        self._skips = 0 if result.moved else self._skips + 1
-        if self._skips == SKIPS_IN_A_ROW:
-            raise RhapsodeError(
-                f"{self._skips} steps in a row without a finite gradient, the last one step {self._trainer.state.step}",
-                f"lower train.learning_rate; the last good checkpoint is in {self._dir}",
-            )
+        self._report.ending(self._checkpoints.write_seconds)
+        self._report.step(trainer.state, result, seconds=seconds, learning_rate=share * trainer.plan.learning_rate)
+        if not result.moved:
+            self._why = trouble(result.loss, result.grad_norm, before, spike=trainer.plan.spike)
+            self._events.emit("skipped", step=trainer.state.step, reason=self._why)
+
+    def _attempt(self) -> StepResult | None:
+        """The next step; None where memory ran out, and the next attempt will need less."""
+        trainer = self._trainer
+        try:
+            # several ranks can only stop together, and that is between steps
+            return trainer.step(between=self._give_up_if_asked if trainer.ranks.size == 1 else lambda: None)
+        except OutOfMemory as error:
+            trainer.state, message = fewer_rows(trainer.state, error)
+            self._events.emit("warning", message=message)
+            return None
+
+    def _after_step(self) -> None:
+        plan, done = self._trainer.plan, self._trainer.state.step
+        if self._trainer.state.skips >= plan.max_skips:
+            self._turn_back()
+            return
+        if done % plan.validate_every == 0 or done == plan.steps:
+            self._look()
+        if plan.saves_at(done):
+            self._trainer.state = mark_good(self._trainer.state)
+            if done < plan.steps:
+                self._checkpoints.save()
+                self._report.saved(done)
+
+    def _turn_back(self) -> None:
+        """Go back to where the run was good, once, and on with the rows that come after those that led it astray."""
+        self._checkpoints.wait()
+        trainer, state = self._trainer, self._trainer.state
+        last = [(state.step - i, trainer.rows_of(state.place - 1 - i)) for i in reversed(range(state.skips))]
+        blamed = trainer.ranks.after_first(lambda: blame(self._data, last, run_dir=self._dir))
+        start = self._newest(up_to=state.good) if state.good else None
+        what = f"{state.skips} steps in a row were left out, the last one, step {state.step}, because {self._why}"
+        if start is None or (state.undone and state.undone[-1][0] == step_of(start)):
+            hint = f"look at these documents, or lower train.learning_rate; the last good checkpoint is in {self._dir}"
+            raise RhapsodeError(f"{what}; {blamed.sentence}", hint)
+        trainer.ranks.after_first(lambda: remove_later(self._dir, than=step_of(start)))
+        trainer.restore(start)
+        trainer.state, self._checkpoints.newest = turned_back(state, trainer.state), start
+        message = f"{what}; {blamed.sentence}. Training goes on from {start.name}, with the rows that come after"
+        self._events.emit("rolled_back", step=state.step, to=trainer.state.step, message=message)
 
     def _look(self) -> None:
-        bits = self._validate(self._trainer.model, self._trainer.objective)
-        self._events.emit("validation", step=self._trainer.state.step, bits_per_byte=bits)
-
-    def _is_saved(self) -> bool:
-        return self._saved is not None and self._saved.name == f"step-{self._trainer.state.step:06d}"
-
-    def _save(self) -> Path:
-        trainer, evidence = self._trainer, self._evidence
-        self._saved = save_checkpoint(
-            self._dir,
-            spec=trainer.plan.spec,
-            weights=[(w.name, w.value) for w in trainer.masters.weights],
-            optimizer=trainer.optimizer.state(),
-            state=trainer.state,
-            tokenizer_dir=self._data.tokens.tokenizer_dir,
-            stops=trainer.plan.stops,
-            card=evidence.card(trainer.state),
-            papers=evidence.papers,
-            inputs=evidence.inputs,
-            recipe=evidence.recipe,
-            facts={"objective": trainer.objective.__name__, **evidence.facts},
-            prove=add_conformance,
-        )
-        remove_old(self._dir, keep=trainer.plan.keep, newest=trainer.state.step)
-        self._events.emit("saved", step=trainer.state.step, path=str(self._saved))
-        return self._saved
+        bits = self._looks(self._trainer)
+        self._trainer.state = replace(self._trainer.state, bits_per_byte=bits)
+        self._report.looked(self._trainer.state.step)
 
     def _give_up_if_asked(self) -> None:
         if self._wish.code is not None:
             raise _Stop
-
-
-class Reporter:
-    """Turns step results into "step" events with speed and time left."""
-
-    def __init__(self, plan: TrainPlan, events: Events, *, peak_flops: float) -> None:
-        self._steps, self._events = plan.steps, events
-        self._share_per_token = plan.spec.flops_per_token(plan.context) / peak_flops
-        self._seen, self._speed = 0, 0.0
-
-    def __call__(self, state: TrainingState, result: StepResult, *, seconds: float, learning_rate: float) -> None:
-        self._seen += 1
-        speed = result.tokens / seconds
-        # the first step pays for memory that the later ones reuse
-        self._speed = speed if self._seen <= 2 else 0.9 * self._speed + 0.1 * speed
-        self._events.emit(
-            "step",
-            step=state.step,
-            steps=self._steps,
-            loss=result.loss,
-            learning_rate=learning_rate,
-            grad_norm=result.grad_norm,
-            moved=result.moved,
-            tokens=state.tokens,
-            seconds=round(seconds, 4),
-            tokens_per_second=round(self._speed, 1),
-            utilisation=round(self._speed * self._share_per_token, 4),
-            seconds_left=round((self._steps - state.step) * result.tokens / self._speed, 1),
-        )

@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from rhapsode.kernels.adamw import Adam, adamw
+
 # Polar Express (Amsel et al. 2025, arXiv:2505.16932), five iterations of a quintic.
 POLAR_EXPRESS = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
@@ -62,16 +64,16 @@ class AdamW:
     @torch.no_grad()
     def step(self, grads: Sequence[Tensor], *, scale: float) -> None:
         self._steps += 1
-        rate, (b1, b2) = self._rate * scale, self._betas
-        torch._foreach_lerp_(self._first, list(grads), 1 - b1)
-        torch._foreach_mul_(self._second, b2)
-        torch._foreach_addcmul_(self._second, list(grads), list(grads), 1 - b2)
-        spread = torch._foreach_sqrt(self._second)
-        torch._foreach_div_(spread, (1 - b2**self._steps) ** 0.5)
-        torch._foreach_add_(spread, self._eps)
-        values = [w.value for w in self._weights]
-        torch._foreach_mul_(values, [1 - rate * decay for decay in self._decay])
-        torch._foreach_addcdiv_(values, self._first, spread, -rate / (1 - b1**self._steps))
+        rate, (beta1, beta2) = self._rate * scale, self._betas
+        adam = Adam(
+            beta1,
+            beta2,
+            rate=rate / (1 - beta1**self._steps),
+            spread=(1 - beta2**self._steps) ** -0.5,
+            eps=self._eps,
+        )
+        keeps = [1 - rate * decay for decay in self._decay]
+        adamw([w.value for w in self._weights], self._first, self._second, list(grads), keeps, adam)
 
     def state(self) -> dict[str, Tensor]:
         moments = (("adamw.first", self._first), ("adamw.second", self._second))
@@ -116,6 +118,10 @@ class Muon:
         torch._foreach_lerp_(self._momentum, list(grads), 1 - self._beta)
         nesterov = torch._foreach_lerp(list(grads), self._momentum, self._beta)
         torch._foreach_mul_([w.value for w in self._weights], 1 - rate * self._decay)
+        self.move(nesterov, rate=rate)
+
+    def move(self, nesterov: Sequence[Tensor], *, rate: float) -> None:
+        """Add what needs the whole of a matrix: the orthogonal direction nearest to its momentum."""
         for (rows, columns), places in self._by_shape().items():
             pieces = [self._part(nesterov[i], i, part) for i, part in places]
             moves = orthogonalise(torch.stack(pieces), dtype=self._dtype)

@@ -1,12 +1,14 @@
 """A run's weights, optimizer and data at some step: what the loop moves on, and the plan tries out."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from rhapsode.core.errors import VerificationMismatch
+from rhapsode.core.errors import RhapsodeError, VerificationMismatch
 from rhapsode.core.manifest import digest
 from rhapsode.corpus.packing import Packing
 from rhapsode.corpus.tokens import Tokens
@@ -14,14 +16,20 @@ from rhapsode.kernels.allocator import keep_freed_memory
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.initialise import initialise
 from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.train.health import after, trouble
 from rhapsode.train.loader import Loader
-from rhapsode.train.objective import Objective, next_token
+from rhapsode.train.masters import Masters, WholeMasters
+from rhapsode.train.memory import OutOfMemory, is_out_of_memory
+from rhapsode.train.objective import Batch, Objective, next_token
 from rhapsode.train.optimizer import AdamW, Both, Muon, Optimizer
 from rhapsode.train.plan import TrainPlan
+from rhapsode.train.ranks.ranks import ALONE, Ranks, share_of
+from rhapsode.train.recompute import recompute
 from rhapsode.train.schedule import rate
-from rhapsode.train.step import Masters, StepResult, train_step
-from rhapsode.weights.checkpoint import TrainingState, load_checkpoint
+from rhapsode.train.step import StepResult, train_step
+from rhapsode.weights.checkpoint import TrainingState, load_checkpoint, read_state
 from rhapsode.weights.directory import load_model
+from rhapsode.weights.rows import Share, Shares
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -47,15 +55,25 @@ class Trainer:
         device: torch.device,
         base: Path | None = None,
         plan_hash: str = "",
+        machine: Mapping[str, Any] | None = None,
         objective: Objective = next_token,
+        ranks: Ranks = ALONE,
     ) -> None:
         keep_freed_memory()
-        self.plan, self.objective = plan, objective
-        model = first_weights(plan, base=base)
-        self.masters = Masters(model.to(device))
-        self.model = model.to(PRECISIONS[plan.precision])
-        self.optimizer = make_optimizer(plan, self.masters)
-        self.state = TrainingState(step=0, tokens=0, skipped=0, plan=plan_hash)
+        self.plan, self.ranks = plan, ranks
+        self.is_sharded = ranks.size > 1 and plan.parallel == "shard"
+        make = _in_shares if self.is_sharded else _whole
+        self.model, self.masters, self.optimizer, self.objective = make(
+            plan, device=device, base=base, objective=objective, ranks=ranks
+        )
+        self.state = TrainingState(
+            step=0,
+            tokens=0,
+            skipped=0,
+            plan=plan_hash,
+            machine=dict(machine or {}),
+            micro_batch_rows=plan.micro_batch_rows,
+        )
         self._load = Loader(
             data.tokens.split("train"),
             data.training,
@@ -64,6 +82,7 @@ class Trainer:
             pad=data.tokenizer.pad,
             begin=plan.begin,
             device=device,
+            share=share_of(plan.batch_rows, rank=ranks.rank, size=ranks.size),
         )
 
     def learning_rate_share(self) -> float:
@@ -72,31 +91,130 @@ class Trainer:
         return rate(self.state.step, steps=plan.steps, warmup=plan.warmup_steps, decay=plan.decay_steps)
 
     def step(self, *, between: Callable[[], None] = lambda: None) -> StepResult:
-        """The next step. `between` runs after each micro-batch and may raise to give the step up."""
-        result = train_step(
-            self.model,
-            self._load(self.state.step).split(self.plan.micro_batch_rows),
-            objective=self.objective,
-            masters=self.masters,
-            optimizer=self.optimizer,
-            scale=self.learning_rate_share(),
-            clip=self.plan.clip,
-            between=between,
-        )
-        self.state = replace(
-            self.state,
-            step=self.state.step + 1,
-            tokens=self.state.tokens + result.tokens,
-            skipped=self.state.skipped + (not result.moved),
-        )
+        """The next step. `between` runs after each micro-batch and may raise to give the step up.
+
+        Raises:
+            OutOfMemory: nothing has moved; with fewer rows at once it may go.
+        """
+        is_judged = False
+
+        def accept(loss: float, grad_norm: float) -> bool:
+            nonlocal is_judged
+            is_judged = True
+            return trouble(loss, grad_norm, self.state, spike=self.plan.spike) is None
+
+        try:
+            result = train_step(
+                self.model,
+                self._micro_batches(),
+                objective=self.objective,
+                masters=self.masters,
+                optimizer=self.optimizer,
+                scale=self.learning_rate_share(),
+                clip=self.plan.clip,
+                accept=accept,
+                ranks=self.ranks,
+                between=between,
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if is_judged:
+                raise _no_room_to_move() from error
+            if self.ranks.size > 1:  # the others are in the midst of it, and cannot be called back
+                raise _no_room_to_compute(self.state.micro_batch_rows) from error
+            self.model.zero_grad(set_to_none=True)
+            raise OutOfMemory from error
+        self.state = after(self.state, result)
         return result
+
+    def _micro_batches(self) -> list[Batch]:
+        """This rank's share of the step's rows."""
+        batch, at_once = self._load(self.state.place), self.state.micro_batch_rows
+        found = batch.split(at_once) if len(batch.ids) else []
+        if not self.is_sharded:
+            return found
+        from rhapsode.train.ranks.assemble import padded
+
+        most = -(-self.plan.batch_rows // self.ranks.size)
+        return padded(found, count=-(-most // at_once), context=self.plan.context, device=batch.ids.device)
+
+    def rows_of(self, place: int) -> list[int]:
+        """The packed rows of a step, by its place in the order of the data."""
+        return self._load.rows_of(place)
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint."""
-        weights = {w.name: w.value for w in self.masters.weights}
-        self.state, optimizer = load_checkpoint(path, spec=self.plan.spec, weights=weights)
-        self.optimizer.load(optimizer, steps=self.state.step - self.state.skipped)
+        state = read_state(path)
+        weights = [(w.name, w.value) for w in self.masters.weights]
+        if self.is_sharded:
+            found = self.optimizer.state()
+            self.shares(weights, found).read(path)
+        else:
+            _, found = load_checkpoint(path, spec=self.plan.spec, weights=dict(weights))
+        self.state = state
+        self.optimizer.load(found, steps=state.step - state.skipped)
         self.masters.publish()
+
+    def shares(self, weights: Sequence[tuple[str, Tensor]], optimizer: Mapping[str, Tensor]) -> Shares:
+        """Where the weights and the optimizer's tensors, or copies of them, lie in whole ones."""
+        rows = self.masters.rows
+        return Shares(
+            self.plan.spec,
+            [(name, Share(value, *rows[name])) for name, value in weights],
+            {name: Share(value, *rows[name.partition("/")[2]]) for name, value in optimizer.items()},
+        )
+
+
+class _Made(NamedTuple):
+    """What a trainer moves."""
+
+    model: Decoder
+    masters: Masters
+    optimizer: Optimizer
+    objective: Objective
+
+
+def _whole(plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective, ranks: Ranks) -> _Made:
+    """All of the model here."""
+    model = first_weights(plan, base=base)
+    if plan.recompute:
+        recompute(model)
+    masters = WholeMasters(model.to(device), ranks=ranks)
+    return _Made(model.to(PRECISIONS[plan.precision]), masters, make_optimizer(plan, masters), objective)
+
+
+def _in_shares(
+    plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective, ranks: Ranks
+) -> _Made:
+    """The rows of the model that are this rank's, on `device`, which is its own."""
+    from rhapsode.train.ranks.assemble import sharded
+    from rhapsode.train.ranks.muon import ShardedMuon
+
+    assert device.type == ranks.device.type
+    model, masters, objective = sharded(
+        plan.spec,
+        first=lambda: first_weights(plan, base=base),
+        dtype=PRECISIONS[plan.precision],
+        objective=objective,
+        ranks=ranks,
+        prepare=recompute if plan.recompute else None,
+    )
+    return _Made(model, masters, make_optimizer(plan, masters, muon=ShardedMuon), objective)
+
+
+def _no_room_to_compute(rows: int) -> RhapsodeError:
+    return RhapsodeError(
+        f"memory ran out with {rows} rows at once; several ranks cannot change that on the way",
+        "set train.micro_batch_rows lower and go on with --resume",
+    )
+
+
+def _no_room_to_move() -> RhapsodeError:
+    return RhapsodeError(
+        "memory ran out while the weights were moved, so they are lost; the checkpoints on the disk are not",
+        "end other programs and go on with --resume, or train a smaller model",
+    )
 
 
 def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
@@ -119,18 +237,18 @@ def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
     return load_model(base)
 
 
-def make_optimizer(plan: TrainPlan, masters: Masters) -> Optimizer:
+def make_optimizer(plan: TrainPlan, masters: Masters, *, muon: type[Muon] = Muon) -> Optimizer:
     weights = masters.weights
     if plan.optimizer == "adamw":
         return AdamW(weights, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay)
     is_matrix = [w.parts is not None for w in weights]
     matrices = [w for w, m in zip(weights, is_matrix, strict=True) if m]
     others = [w for w, m in zip(weights, is_matrix, strict=True) if not m]
-    muon = Muon(
+    whole = muon(
         matrices,
         learning_rate=plan.learning_rate,
         weight_decay=plan.weight_decay,
         dtype=PRECISIONS[plan.precision],
     )
     adamw = AdamW(others, learning_rate=plan.embedding_learning_rate, weight_decay=0.0)
-    return Both(muon, adamw, is_matrix=is_matrix)
+    return Both(whole, adamw, is_matrix=is_matrix)

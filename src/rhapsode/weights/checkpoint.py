@@ -3,47 +3,75 @@
 The weights in `model.safetensors` are the float32 masters themselves; `training/` adds the optimizer's tensors and a
 small state. The order of the data is a function of the step, so there is no loader state to keep. A checkpoint that a
 crash cut short has no manifest and is never read; one whose bytes have changed is passed over, aloud, for the one
-before it.
+before it. Which of them stay is the business of `retention`.
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
-from rhapsode.core.manifest import is_complete, remove_orphans, verify, writing
+from rhapsode.core.manifest import is_complete, verify, writing
 from rhapsode.model.spec import ModelSpec
-from rhapsode.weights.directory import read_weights, write_model
+from rhapsode.weights.directory import describe_model, read_weights, write_weights
+from rhapsode.weights.rows import OPTIMIZER
 from rhapsode.weights.safetensors import read_tensors, write_tensors
 
 KIND = "model"
+STATE = "training/state.json"
 STEP = re.compile(r"step-\d{6,}")
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where a run stands after `step` steps."""
+    """Where a run stands after `step` steps. All of it is a function of the plan and of what the machine did to it.
+
+    Attributes:
+        skipped: steps that left the weights as they were.
+        plan: the hash of what the plan means, whatever carries it out.
+        machine: what carries it out, as far as the bytes depend on it.
+        micro_batch_rows: rows computed at once; fewer than were planned once memory has run out.
+        losses, grad_norms: of the last steps that moved the weights, oldest first.
+        skips: steps in a row up to this one that did not move them.
+        good: the checkpoint to go back to if the run goes astray, by its step.
+        undone: (to, from) of every time it did: step `to` then took the rows that step `from` would have taken.
+        bits_per_byte: on held-out documents after this very step, where that was measured.
+        elsewhere: what changed each time the run was resumed on another machine, or in another way of computing.
+    """
 
     step: int
     tokens: int
     skipped: int
     plan: str
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    micro_batch_rows: int = 0
+    losses: tuple[float, ...] = ()
+    grad_norms: tuple[float, ...] = ()
+    skips: int = 0
+    good: int = 0
+    undone: tuple[tuple[int, int], ...] = ()
+    bits_per_byte: float | None = None
+    elsewhere: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> int:
+        """The next step's place in the order of the data."""
+        return self.step + sum(start - back for back, start in self.undone)
 
 
 def save_checkpoint(
     run_dir: Path,
     *,
     spec: ModelSpec,
-    weights: Sequence[tuple[str, Tensor]],
-    optimizer: Mapping[str, Tensor],
+    fill: Callable[[Path], torch.dtype],
     state: TrainingState,
     tokenizer_dir: Path,
     stops: Sequence[int],
@@ -57,25 +85,38 @@ def save_checkpoint(
     """Write `run_dir/step-NNNNNN` completely or not at all.
 
     Args:
+        fill: writes the tensors of the model and of the optimizer into the directory, and gives the model's type.
         stops: tokens that end a generation.
         card: the text of README.md.
         papers: licences and notices that go where the model goes.
         facts: what the manifest tells beside the step and the plan.
-        prove: adds evidence of its own to the directory, once all else but the optimizer lies there.
+        prove: adds evidence of its own to the directory, once all else but the state lies there.
     """
     path = run_dir / f"step-{state.step:06d}"
     known = {"step": state.step, "plan": state.plan, **facts}
     with writing(path, kind=KIND, inputs=inputs, recipe=recipe, facts=known) as work:
-        write_model(work.path, spec=spec, weights=weights, tokenizer_dir=tokenizer_dir, stops=stops)
+        dtype = fill(work.path)
+        describe_model(work.path, spec=spec, dtype=dtype, tokenizer_dir=tokenizer_dir, stops=stops)
         (work.path / "README.md").write_text(card, encoding="utf-8")
         for paper in papers:
             shutil.copyfile(paper, work.path / paper.name)
         prove(work.path)
-        training = work.path / "training"
-        training.mkdir()
-        write_tensors(training / "optimizer.safetensors", optimizer)
-        (training / "state.json").write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
+        (work.path / STATE).write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def whole_tensors(
+    *, spec: ModelSpec, weights: Sequence[tuple[str, Tensor]], optimizer: Mapping[str, Tensor]
+) -> Callable[[Path], torch.dtype]:
+    """What fills a checkpoint where one process holds all of its tensors."""
+
+    def fill(directory: Path) -> torch.dtype:
+        dtype = write_weights(directory, spec=spec, weights=weights)
+        (directory / OPTIMIZER).parent.mkdir()
+        write_tensors(directory / OPTIMIZER, optimizer)
+        return dtype
+
+    return fill
 
 
 def load_checkpoint(
@@ -83,22 +124,37 @@ def load_checkpoint(
 ) -> tuple[TrainingState, dict[str, Tensor]]:
     """Fill the masters; gives the state and the optimizer's tensors."""
     read_weights(path, weights, spec=spec)
-    return read_state(path), read_tensors(path / "training" / "optimizer.safetensors")
+    return read_state(path), read_tensors(path / OPTIMIZER)
 
 
 def read_state(path: Path) -> TrainingState:
-    return TrainingState(**json.loads((path / "training" / "state.json").read_text(encoding="utf-8")))
+    fields = json.loads((path / STATE).read_text(encoding="utf-8"))
+    return TrainingState(**{name: _tuples(value) for name, value in fields.items()})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists alone."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     found = [path for path in run_dir.glob("step-*") if STEP.fullmatch(path.name) and is_complete(path)]
-    return sorted(found, key=_step)
+    return sorted(found, key=step_of)
 
 
-def newest_checkpoint(run_dir: Path, *, events: Events) -> Path | None:
-    """The newest complete checkpoint whose bytes are intact; emits "damaged" for every newer one that is not."""
-    for path in reversed(checkpoints(run_dir)):
+def step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def newest_checkpoint(run_dir: Path, *, events: Events, up_to: int | None = None) -> Path | None:
+    """The newest complete checkpoint whose bytes are intact; emits "damaged" for every newer one that is not.
+
+    Args:
+        up_to: the latest step to consider.
+    """
+    found = [path for path in checkpoints(run_dir) if up_to is None or step_of(path) <= up_to]
+    for path in reversed(found):
         try:
             verify(path)
         except RhapsodeError as error:
@@ -106,18 +162,3 @@ def newest_checkpoint(run_dir: Path, *, events: Events) -> Path | None:
             continue
         return path
     return None
-
-
-def remove_old(run_dir: Path, *, keep: int, newest: int) -> None:
-    """Keep `keep` checkpoints up to step `newest`, and nothing that a crash left half-written.
-
-    Later ones are damaged, or they would be the newest: they do not count, and stay until they are written again.
-    """
-    for path in [path for path in checkpoints(run_dir) if _step(path) <= newest][:-keep]:
-        # out of the way first: half a checkpoint must never look like a whole one
-        shutil.rmtree(path.rename(run_dir / f".{path.name}.{os.getpid()}.partial"))
-    remove_orphans(run_dir, name=r"step-\d+")
-
-
-def _step(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))

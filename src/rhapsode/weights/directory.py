@@ -50,6 +50,18 @@ def write_model(
     Raises:
         OSError: what the system said, for example that the disk is full.
     """
+    dtype = write_weights(directory, spec=spec, weights=weights, max_shard_bytes=max_shard_bytes)
+    describe_model(directory, spec=spec, dtype=dtype, tokenizer_dir=tokenizer_dir, stops=stops)
+
+
+def write_weights(
+    directory: Path,
+    *,
+    spec: ModelSpec,
+    weights: Iterable[tuple[str, Tensor]],
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> torch.dtype:
+    """The tensors of `write_model` alone; gives their type."""
     dtype, out = torch.float32, None
     with contextlib.ExitStack() as stack:
         for name, value in weights:
@@ -61,6 +73,13 @@ def write_model(
                 out.write(disk_name, piece)
             del value, piece  # before the next one is made
     assert out is not None, "a model has weights"
+    return dtype
+
+
+def describe_model(
+    directory: Path, *, spec: ModelSpec, dtype: torch.dtype, tokenizer_dir: Path, stops: Sequence[int]
+) -> None:
+    """Everything of `write_model` but the tensors, which are of type `dtype`."""
     spelled = str(dtype).removeprefix("torch.")
     # older readers know the second key alone
     write_object(directory / "config.json", {**spec.config, "dtype": spelled, "torch_dtype": spelled})

@@ -5,6 +5,7 @@ its reader is then a short read to report, where a map would end the process wit
 header on, so one that is replaced meanwhile is still the old one here; one that is written over is noticed.
 """
 
+import math
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rhapsode.core.errors import RhapsodeError, VerificationMismatch
-from rhapsode.weights.header import LENGTH, Slot, check_length, parse_header, plan_header
+from rhapsode.weights.header import LENGTH, Entry, Slot, check_length, parse_header, plan_header
 
 BLOCK_BYTES = 4 << 20
 """What is read before it is converted: small enough to stay in a processor's cache."""
@@ -84,6 +85,19 @@ class TensorFile:
             rows[at : at + len(block)].copy_(block)
             at += len(block)
 
+    def read_corner(self, name: str, target: Tensor, *, row: int, column: int = 0) -> None:
+        """Fill `target` with the part of a tensor, seen as rows of its last dimension, that begins at `row`, `column`.
+
+        Raises:
+            VerificationMismatch: the file has changed since it was opened.
+        """
+        entry = self.tensors[name]
+        value = torch.empty(target.shape, dtype=entry.dtype)
+        for part, at in _runs(value, entry, row=row, column=column):
+            self._fill(part, at)
+        self.check_unchanged()
+        target.copy_(value)
+
     def blocks(self, name: str) -> Iterator[Tensor]:
         """The tensor from its first row to its last, a few rows at a time; the next ones take the place of the last.
 
@@ -131,11 +145,11 @@ class TensorFile:
 
 
 class TensorWriter:
-    """A safetensors file being written: the place of every tensor is planned, they come in any order."""
+    """A safetensors file being written: the place of every tensor is planned, they come in any order and any pieces."""
 
     def __init__(self, path: Path, slots: Iterable[Slot]) -> None:
         header, self._places = plan_header(slots)
-        self._left = set(self._places)
+        self._left = {name: math.prod(entry.shape) for name, entry in self._places.items()}
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             _write(self._file, memoryview(header), 0)
@@ -150,7 +164,8 @@ class TensorWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._file)
-        assert error or not self._left, f"{sorted(self._left)[:5]} were planned and never came"
+        short = sorted(name for name, left in self._left.items() if left)
+        assert error or not short, f"{short[:5]} were planned and never came"
 
     def write(self, name: str, value: Tensor) -> None:
         """Put a tensor in its place.
@@ -158,10 +173,52 @@ class TensorWriter:
         Raises:
             OSError: what the system said, for example that the disk is full.
         """
+        assert value.shape == self._places[name].shape, f"{name} is not what was planned"
+        self.write_corner(name, value, row=0)
+
+    def write_corner(self, name: str, value: Tensor, *, row: int, column: int = 0) -> None:
+        """Put a part of a tensor, seen as rows of its last dimension, where it begins at `row`, `column`.
+
+        Raises:
+            OSError: what the system said, for example that the disk is full.
+        """
         place = self._places[name]
-        assert (value.dtype, value.shape) == (place.dtype, place.shape), f"{name} is not what was planned"
-        self._left.remove(name)
-        _write(self._file, as_bytes(value.detach().cpu().contiguous()), place.start)
+        assert value.dtype == place.dtype, f"{name} is not what was planned"
+        self._left[name] -= value.numel()
+        assert self._left[name] >= 0, f"{name} has more than was planned"
+        for part, at in _runs(value.detach().cpu().contiguous(), place, row=row, column=column):
+            _write(self._file, as_bytes(part), at)
+
+
+class TensorJoiner(TensorWriter):
+    """A file that another process has planned, and of which only a part is written here."""
+
+    def __init__(self, path: Path) -> None:
+        with TensorFile(path) as planned:
+            self._places = planned.tensors
+        self._left = {name: math.prod(entry.shape) for name, entry in self._places.items()}
+        self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                os.fsync(self._file)
+        finally:
+            os.close(self._file)
+
+
+def plan_file(path: Path, slots: Iterable[Slot]) -> None:
+    """A file in which every tensor has its place, and no value yet.
+
+    Raises:
+        OSError: what the system said, for example that the disk is full.
+    """
+    header, places = plan_header(slots)
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(max((entry.stop for entry in places.values()), default=len(header)))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -190,6 +247,21 @@ def as_bytes(value: Tensor) -> memoryview:
     """The memory of a contiguous tensor of the CPU, to read from or to write into."""
     assert value.is_contiguous()
     return value.detach().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _runs(value: Tensor, entry: Entry, *, row: int, column: int) -> Iterator[tuple[Tensor, int]]:
+    """The pieces of `value` that lie in one run each in the file, and where: one if it is as wide as the tensor."""
+    if not value.numel():
+        return
+    size, width = entry.dtype.itemsize, entry.shape[-1] if len(entry.shape) > 1 else 1
+    rows = value.view(-1, value.shape[-1] if len(entry.shape) > 1 else 1)
+    begin = entry.start + (row * width + column) * size
+    assert column + rows.shape[1] <= width
+    assert begin + ((len(rows) - 1) * width + rows.shape[1]) * size <= entry.stop
+    if rows.shape[1] == width:
+        yield value, begin
+    else:
+        yield from ((part, begin + i * width * size) for i, part in enumerate(rows))
 
 
 def _open(path: Path) -> int:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rhapsode.weights.header import Slot
 from rhapsode.weights.json_file import write_object
-from rhapsode.weights.safetensors import TensorWriter
-from rhapsode.weights.shards import INDEX, WEIGHTS
+from rhapsode.weights.safetensors import TensorJoiner, TensorWriter, plan_file
+from rhapsode.weights.shards import INDEX, WEIGHTS, Weights
 
 MAX_SHARD_BYTES = 5 * 10**9
 
@@ -48,6 +48,37 @@ class ShardWriter:
     def write(self, name: str, value: Tensor) -> None:
         """As `TensorWriter.write`."""
         self._homes[name].write(name, value)
+
+    def write_corner(self, name: str, value: Tensor, *, row: int, column: int = 0) -> None:
+        """As `TensorWriter.write_corner`."""
+        self._homes[name].write_corner(name, value, row=row, column=column)
+
+
+def plan_files(directory: Path, slots: Sequence[Slot], *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+    """Make the files of a model with a place for every tensor, for processes that will fill them.
+
+    Raises:
+        OSError: what the system said; that the disk cannot hold them all is said at once.
+    """
+    _check_room(directory, slots)
+    shards = plan_shards(slots, max_shard_bytes=max_shard_bytes)
+    for name, members in shards.items():
+        plan_file(directory / name, members)
+    if len(shards) > 1:
+        write_index(directory, {name: [(slot.name, slot.num_bytes) for slot in shards[name]] for name in shards})
+
+
+@contextlib.contextmanager
+def shard_joiner(directory: Path) -> Iterator[ShardWriter]:
+    """Write a part of the tensors of a model whose files another process has made."""
+    with Weights(directory) as planned:
+        files = {name: list(file.tensors) for name, file in planned.files.items()}
+    with contextlib.ExitStack() as stack:
+        homes: dict[str, TensorWriter] = {}
+        for name, members in files.items():
+            writer = stack.enter_context(TensorJoiner(directory / name))
+            homes |= dict.fromkeys(members, writer)
+        yield ShardWriter(homes)
 
 
 def plan_shards(slots: Iterable[Slot], *, max_shard_bytes: int) -> dict[str, list[Slot]]:

@@ -62,6 +62,10 @@ class Weights:
         """As `TensorFile.read_into`."""
         self._homes[name].read_into(name, target)
 
+    def read_corner(self, name: str, target: Tensor, *, row: int, column: int = 0) -> None:
+        """As `TensorFile.read_corner`."""
+        self._homes[name].read_corner(name, target, row=row, column=column)
+
     def blocks(self, name: str) -> Iterator[Tensor]:
         """As `TensorFile.blocks`."""
         return self._homes[name].blocks(name)

@@ -39,6 +39,7 @@ def doctor(*, out: options.Out = options.OUT, json: options.Json = False) -> Non
         "machine": machine._asdict(),
         "bandwidth": bandwidth,
         "torch": torch,
+        "operators": _operators(),
         "home": str(home()),
         "models": [model.name for model in installed()],
         "packages": _packages(),
@@ -65,6 +66,15 @@ def _torch() -> dict[str, Any]:
             for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
         },
     }
+
+
+def _operators() -> str:
+    """What does the small work between matrix products, and what would make it faster."""
+    from rhapsode.kernels import native
+
+    if not native.is_here():
+        return "torch's: training is faster with a C compiler (cc, gcc or clang)"
+    return "in C, compiled here" + ("" if native.has_attention() else "; attention torch's: no bf16 in this processor")
 
 
 def _bandwidth() -> float:
@@ -120,6 +130,7 @@ def _show(console: Console, result: Mapping[str, Any]) -> None:
         ("disk", f"{format_bytes(machine['disk_free'])} free"),
         ("GPU", ", ".join(f"{gpu['name']}, {format_bytes(gpu['memory'])}" for gpu in torch["gpus"]) or "none"),
         ("peak", f"{peaks} ({torch['peak_device']}, measured)"),
+        ("operators", result["operators"]),
         ("bandwidth", f"{result['bandwidth'] / 1e9:.1f} GB/s from memory (measured)"),
         ("models", f"{', '.join(result['models']) or 'none yet'} (in {result['home']})"),
     ]

@@ -14,17 +14,26 @@ def plan(
 ) -> None:
     """Prepare the data, settle every number, take two real steps, and show what a run would do and cost.
 
-    The plan is kept: a later `train` refuses to be anything else, a later `run` tells what has changed.
+    The plan is kept: a later `train` refuses to be anything else, a later `run` tells what has changed. Of a sweep,
+    all runs are planned and shown in one table.
     """
+    from rhapsode.cli import sweep
     from rhapsode.cli.progress import watched
     from rhapsode.cli.tables import show_plan
+    from rhapsode.cli.training import led
     from rhapsode.recipe.layout import Layout
-    from rhapsode.recipe.load import load_recipe
     from rhapsode.recipe.run import plan_run
+    from rhapsode.recipe.sweep.members import Sweep, load_runs
 
-    loaded = load_recipe(recipe, overrides)
-    with watched() as events:
-        settled, cost = plan_run(loaded, layout=Layout(out), events=events)
+    given, layout = load_runs(recipe, overrides), Layout(out)
+    with led(given, layout=layout, trains=False) as ranks:
+        if ranks is None:
+            return
+        if isinstance(given, Sweep):
+            sweep.plan_all(given, layout=layout, as_json=json)
+            return
+        with watched() as events:
+            settled, cost = plan_run(given, layout=layout, events=events, ranks=ranks)
     result = {
         "plan": settled.hash,
         "settled": settled.settled,

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from rhapsode.cli import options
-from rhapsode.cli.console import give, program, stderr
+from rhapsode.cli.console import give, program
 
 
 def run(
@@ -15,31 +15,42 @@ def run(
     resume: options.Resume = False,
     json: options.Json = False,
 ) -> None:
-    """Prepare the data, train, evaluate, and write the report."""
-    from rhapsode.cli.progress import watched
-    from rhapsode.cli.tables import show_evaluation, show_plan, show_spoken
+    """Prepare the data, train, evaluate, and write the report; a sweep is walked run by run and compared."""
+    from rhapsode.cli import sweep
+    from rhapsode.cli.tables import show_evaluation, show_spoken
+    from rhapsode.cli.training import Trained, led, trained
+    from rhapsode.evaluate.evaluation import Evaluation
     from rhapsode.recipe.layout import Layout
-    from rhapsode.recipe.load import load_recipe
-    from rhapsode.recipe.run import check_gate, evaluate_run, plan_run, train_run, walking
+    from rhapsode.recipe.load import LoadedRecipe
+    from rhapsode.recipe.report import Spoken
+    from rhapsode.recipe.run import check_gate, evaluate_run
+    from rhapsode.recipe.sweep.members import Sweep, load_runs
 
-    loaded, layout = load_recipe(recipe, overrides), Layout(out)
-    with watched() as events, walking(loaded, layout=layout, events=events, resume=resume) as walk:
-        plan, cost = plan_run(loaded, layout=layout, events=events)
-        show_plan(stderr(), plan, cost)
-        model = train_run(walk, plan, cost, resume=resume)
-        evaluation, spoken = evaluate_run(walk, plan, model)
-    report = walk.run_dir / "report.html"
+    given, layout = load_runs(recipe, overrides), Layout(out)
+    with led(given, layout=layout, resume=resume) as ranks:
+        if ranks is None:
+            return
+
+        def walk(loaded: LoadedRecipe) -> tuple[Trained, Evaluation, list[Spoken]]:
+            with trained(loaded, layout=layout, resume=resume, ranks=ranks) as done:
+                return (done, *evaluate_run(done.walk, done.plan, done.model))
+
+        if isinstance(given, Sweep):
+            sweep.walk_all(given, walk, layout=layout, resume=resume, as_json=json)
+            return
+        (here, plan, model), evaluation, spoken = walk(given)
+    run_dir, report = here.run_dir, here.run_dir / "report.html"
 
     def show(console: Console) -> None:
         show_spoken(console, spoken)
         show_evaluation(console, evaluation)
         console.print(f"\nlook at it    {report}", soft_wrap=True)
         for what, verb in (("talk to it", "chat"), ("serve it", "serve")):
-            console.print(f"{what:<13} {program()} {verb} {walk.run_dir}", soft_wrap=True)
+            console.print(f"{what:<13} {program()} {verb} {run_dir}", soft_wrap=True)
 
     result = {
         "plan": plan.hash,
-        "run": str(walk.run_dir),
+        "run": str(run_dir),
         "model": str(model),
         "report": str(report),
         "evaluation": evaluation.as_json(),

@@ -10,7 +10,8 @@ void swiglu(const bf16 *gate_up, bf16 *out, long tokens, long size) {
 #pragma omp simd
         for (long i = 0; i < size; i++) {
             float g = widen(gate[i]);
-            to[i] = narrow(g / (1.0f + exponential(-g)) * widen(up[i]));
+            float sigmoid = 1.0f / (1.0f + exponential(-g));
+            to[i] = narrow(g * sigmoid * widen(up[i]));
         }
     }
 }

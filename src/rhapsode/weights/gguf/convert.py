@@ -18,13 +18,13 @@ from rhapsode.model.parameters import disk_shapes
 from rhapsode.model.spec import ModelSpec
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.weights.gguf.architectures import Link, links, read_config
-from rhapsode.weights.gguf.block_writer import block_writer
 from rhapsode.weights.gguf.container import Gguf, read_gguf
 from rhapsode.weights.gguf.facts import Facts
 from rhapsode.weights.gguf.rows import BLOCK, check_types, read_rows
 from rhapsode.weights.gguf.tokenizer import GgufTokenizer, read_tokenizer
 from rhapsode.weights.header import Slot
 from rhapsode.weights.json_file import write_object
+from rhapsode.weights.shard_writer import shard_writer
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _OWN = {
@@ -142,11 +142,13 @@ def _write_weights(
 ) -> None:
     progress = Progress(events, stage="convert", total=sum(info.size for info in file.tensors.values()), unit="bytes")
     slots = [Slot(name, dtype, shape) for name, shape in disk_shapes(spec).items()]
-    with block_writer(into, slots) as out:
+    with shard_writer(into, slots) as out:
         for link in found:
             for number, name in enumerate(link.disk):
+                row = 0
                 for block in _blocks(file, link, number, head_dim=spec.head_dim, dtype=dtype):
-                    out.append(name, block)
+                    out.write_corner(name, block, row=row)
+                    row += len(block)
             progress.advance(file.tensors[link.gguf].size)
     progress.finish()
 

@@ -1,0 +1,1 @@
+"""What all sides share: the shape, the texts, the clock, the yardsticks."""

@@ -1,0 +1,1 @@
+"""Other software on the same work, one module each."""

@@ -1,0 +1,180 @@
+"""The checkpoints of a run: written while it goes on, told of when they are there, and tidied up.
+
+A save that fails costs nothing but itself: the one before it is intact, training goes on, and the next save point tries
+again. At the end of a run, or of its time, there is no next one: then a save is waited for, and must succeed.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rhapsode.conformance.vectors import add_conformance
+from rhapsode.core.errors import RhapsodeError
+from rhapsode.core.events import Events
+from rhapsode.train.saving import Saved, Saver, Snapshot
+from rhapsode.train.trainer import Data, Trainer
+from rhapsode.weights.checkpoint import TrainingState, save_checkpoint, step_of, whole_tensors
+from rhapsode.weights.retention import remove_old
+
+if TYPE_CHECKING:
+    from rhapsode.train.ranks.saving import Party
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What every checkpoint says of its making.
+
+    Attributes:
+        inputs: digests of all that it is made from.
+        recipe: what was asked for.
+        card: the model card's text.
+        facts: of the base, where there is one.
+        papers: licences and notices that the base asks to be passed on.
+    """
+
+    inputs: Mapping[str, str]
+    recipe: Mapping[str, Any]
+    card: Callable[[TrainingState], str]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    papers: Sequence[Path] = ()
+
+
+class Checkpoints:
+    """Those in `run_dir`. Everything is told from the thread that trains. `newest` is the newest that is whole."""
+
+    def __init__(self, trainer: Trainer, data: Data, *, run_dir: Path, evidence: Evidence, events: Events) -> None:
+        self._trainer, self._data, self._dir = trainer, data, run_dir
+        self._evidence, self._events = evidence, events
+        self._saver = Saver(self._write, self.tidy)
+        # of ranks that hold the same, the first one writes it
+        self._has_nothing_to_write = trainer.ranks.rank > 0 and not trainer.is_sharded
+        self._party = _party(trainer)
+        self.newest: Path | None = None
+        self._has_warned = False
+
+    @property
+    def write_seconds(self) -> float:
+        """What writing the last one took, in its thread; 0 before there was one."""
+        return self._saver.seconds
+
+    def save(self) -> None:
+        """Have the trainer's present step written while the next ones are computed."""
+        if self._has_nothing_to_write:
+            return
+        if self._saver.is_busy:
+            start = time.perf_counter()
+            self.wait()
+            step, seconds = self._trainer.state.step, time.perf_counter() - start
+            self._events.emit("save_waited", step=step, seconds=round(seconds, 3))
+        self.look()
+        if not self._begin():
+            if not self._has_warned:
+                self._events.emit(
+                    "warning", message="no memory for a copy of the weights: training waits for every checkpoint"
+                )
+            self._has_warned = True
+            self.wait()
+
+    def save_now(self) -> Path:
+        """A checkpoint of the trainer's present step, on the disk; one that is there already is not written again.
+
+        Raises:
+            RhapsodeError: it cannot be written; the message names the newest one that is intact.
+        """
+        self.wait()
+        step = self._trainer.state.step
+        if self._has_nothing_to_write:
+            return self._dir / f"step-{step:06d}"
+        if self.newest is None or step_of(self.newest) != step:
+            self._begin()
+            saved = self._saver.wait()
+            assert saved is not None, "it has just begun"
+            if saved.path is None and saved.problem is not None:
+                lost = f"step {step} is not saved: {saved.problem.message}; {self._intact()}"
+                raise RhapsodeError(lost, f"{saved.problem.hint}; then go on with --resume")
+            self._tell(saved)
+        assert self.newest is not None
+        return self.newest
+
+    def look(self) -> None:
+        """Tell of a save that has ended."""
+        self._tell(self._saver.done())
+
+    def wait(self) -> None:
+        """Let the save under way end, and tell of it."""
+        self._tell(self._saver.wait())
+
+    def tidy(self, state: TrainingState) -> None:
+        """Remove what need not stay once there is a checkpoint of `state`."""
+        plan = self._trainer.plan
+        if self._trainer.ranks.rank > 0:
+            return
+        remove_old(self._dir, keep=plan.keep, newest=state.step, keep_every=plan.keep_every, good=state.good)
+
+    def _begin(self) -> bool:
+        """False where there was no memory for a copy: nothing may move before it is written."""
+        trainer = self._trainer
+        weights = [(w.name, w.value) for w in trainer.masters.weights]
+        return self._saver.begin(Snapshot(weights, trainer.optimizer.state(), trainer.state))
+
+    def _write(self, snapshot: Snapshot) -> Path:
+        spec, state = self._trainer.plan.spec, snapshot.state
+        if self._party is None:
+            fill = whole_tensors(spec=spec, weights=snapshot.weights, optimizer=snapshot.optimizer)
+            return self._save(state, fill)
+        mine = self._trainer.shares(snapshot.weights, snapshot.optimizer)
+        return self._party.save(mine, lead=lambda fill: self._save(state, fill))
+
+    def _save(self, state: TrainingState, fill: Callable[[Path], torch.dtype]) -> Path:
+        plan, evidence = self._trainer.plan, self._evidence
+        return save_checkpoint(
+            self._dir,
+            spec=plan.spec,
+            fill=fill,
+            state=state,
+            tokenizer_dir=self._data.tokens.tokenizer_dir,
+            stops=plan.stops,
+            card=evidence.card(state),
+            papers=evidence.papers,
+            inputs=evidence.inputs,
+            recipe=evidence.recipe,
+            facts={"objective": self._trainer.objective.__name__, **evidence.facts},
+            prove=add_conformance,
+        )
+
+    def _tell(self, saved: Saved | None) -> None:
+        if saved is None:
+            return
+        if saved.path is not None:
+            self.newest = saved.path
+            self._events.emit("saved", step=saved.step, path=str(saved.path))
+        if saved.problem is not None:
+            lost = "superfluous checkpoints could not be removed" if saved.path else f"step {saved.step} is not saved"
+            self._events.emit(
+                "save_failed",
+                step=saved.step,
+                reason=saved.problem.message,
+                intact=str(self.newest) if self.newest else None,
+                message=f"{lost}: {saved.problem.message}; {self._intact()}, and training goes on",
+            )
+
+    def _intact(self) -> str:
+        return f"{self.newest} is intact" if self.newest else "there is no earlier checkpoint"
+
+
+def mark_good(state: TrainingState) -> TrainingState:
+    """At a save point: from here on, a run that goes astray comes back to this step, unless it is astray already."""
+    return state if state.skips else replace(state, good=state.step)
+
+
+def _party(trainer: Trainer) -> "Party | None":
+    """Those who write together, where every rank has its own rows."""
+    if not trainer.is_sharded:
+        return None
+    from rhapsode.train.ranks.saving import Party
+
+    return Party(trainer.ranks)

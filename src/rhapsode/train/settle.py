@@ -1,0 +1,250 @@
+"""The recipe's `train:` section to a plan: what is left out is derived, and every number comes with its reason.
+
+Free of torch: what must be known of the machine is handed in as `Here`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rhapsode.core.errors import PlanRefused
+from rhapsode.core.units import GiB, format_bytes, format_count
+from rhapsode.model.spec import ModelSpec
+from rhapsode.train.config import TrainConfig
+from rhapsode.train.plan import Decision, TrainPlan
+
+MUON_RATE = 0.035
+EMBEDDING_RATE = 0.012
+ADAMW_RATE = 0.003
+REFERENCE_WIDTH = 256
+LOOK_SPEED = 3
+"""Looking at a token is so much faster than learning from it."""
+GENTLER = 30
+"""Trained weights are moved by so much less than fresh ones: far enough to learn, not so far as to forget."""
+SCRATCH_SCHEDULE = (0.02, 0.5)
+BASE_SCHEDULE = (0.1, 0.9)
+"""Shares of the steps in which the rate rises, and in which it falls; a base has no need of a long stay at the peak
+(Bergsma et al. 2025)."""
+BASE_SCHEDULE_REASON = ": slow while AdamW's moments fill, then down to nothing all the way"
+BASE_OPTIMIZER_REASON = "the base was made by it or its like; Muon would move every direction of a matrix alike"
+
+
+WHOLE_BYTES = 20
+"""Of a parameter that is trained: float32 master, gradient and two moments, and a copy that computes, with its own."""
+COMFORTABLE = 0.5
+"""The share of a rank's memory that these may take; activations need the rest."""
+
+
+class Here(NamedTuple):
+    """What a plan must know of the machine it is made on.
+
+    Attributes:
+        ranks: how many processes train together.
+        memory: bytes that each of them may use; None is not known.
+        has_fast_bf16: whether products in bfloat16 are faster than in float32.
+        tokens_at_once, bytes_at_once: what is worth computing at once, and what that may leave in memory for the way
+            back.
+        tokens_per_second: how fast a step of this kind is, measured or guessed; only a budget in minutes needs it.
+    """
+
+    ranks: int = 1
+    memory: int | None = None
+    has_fast_bf16: bool = True
+    tokens_at_once: int = 2048
+    bytes_at_once: int = GiB
+    tokens_per_second: float | None = None
+
+
+ORDINARY = Here()
+
+
+def settle(
+    config: TrainConfig,
+    spec: ModelSpec,
+    *,
+    init_seed: int | None,
+    base: str | None,
+    stops: Sequence[int],
+    begin: int | None,
+    context: int,
+    num_rows: int,
+    num_targets: int,
+    prompts: Sequence[str] = (),
+    here: Here = ORDINARY,
+) -> tuple[TrainPlan, list[Decision]]:
+    """Derive what the recipe leaves open.
+
+    Args:
+        init_seed, base, stops, begin: as in `TrainPlan`.
+        context: tokens of a row.
+        num_rows: packed rows in the training data.
+        num_targets: tokens to predict in one pass over it.
+        prompts: of the recipe, to look at the model with.
+
+    Raises:
+        PlanRefused: a batch would be larger than all of the data.
+    """
+    is_trained = base is not None
+    asked = _asked_tokens(config, num_targets, here)
+    rows, batch = _batch(config, context, asked, num_rows=num_rows)
+    steps, how_many = _steps(config, asked, tokens_per_step=rows * num_targets / num_rows, here=here)
+    precision, computed = _precision(config, here)
+    warmup, decay, schedule = _schedule(config, steps, is_trained=is_trained)
+    micro, at_once = _micro_batch(config, spec, context, rows, precision=precision, here=here)
+    rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained)
+    parallel, together = _parallel(config, spec, here=here)
+    plan = TrainPlan(
+        spec=spec,
+        init_seed=init_seed,
+        base=base,
+        stops=tuple(stops),
+        begin=begin,
+        context=context,
+        steps=steps,
+        batch_rows=rows,
+        micro_batch_rows=micro,
+        optimizer=config.optimizer_for(is_trained=is_trained),
+        learning_rate=rate,
+        embedding_learning_rate=embedding_rate,
+        weight_decay=config.weight_decay,
+        warmup_steps=warmup,
+        decay_steps=decay,
+        clip=config.clip,
+        precision=precision,
+        order_seed=config.seed,
+        validate_every=config.validate_every,
+        validation_tokens=config.validation_tokens,
+        samples=config.samples,
+        prompts=tuple(prompts[: config.samples]),
+        save_every=config.save_every,
+        keep=config.keep,
+        keep_every=config.keep_every,
+        spike=config.spike,
+        max_skips=config.max_skips,
+        recompute=config.recompute,
+        parallel=parallel,
+    )
+    return plan, [batch, at_once, how_many, schedule, *rates, *computed, *together, _keeping(config)]
+
+
+def _asked_tokens(config: TrainConfig, num_targets: int, here: Here) -> float:
+    amount, unit = config.budget
+    if unit == "seconds":
+        assert here.tokens_per_second is not None, "a budget in minutes needs a speed"
+        return amount * here.tokens_per_second
+    return {"tokens": amount, "epochs": amount * num_targets, "steps": float(num_targets)}[unit]
+
+
+def _steps(config: TrainConfig, asked: float, *, tokens_per_step: float, here: Here) -> tuple[int, Decision]:
+    """How many steps the budget pays for; one in minutes pays for the looks between them too."""
+    amount, unit = config.budget
+    if unit == "steps":
+        return int(amount), Decision("steps", f"{int(amount):,}", "train.budget")
+    each, why = tokens_per_step, f"{config.budget} / {tokens_per_step:,.0f} trained tokens a step"
+    if unit == "seconds":
+        each += config.validation_tokens / LOOK_SPEED / config.validate_every
+        speed = f"{format_count(here.tokens_per_second or 0)} tokens/s measured here"
+        why = f"{config.budget} at {speed} / {tokens_per_step:,.0f} trained tokens a step, and the looks between them"
+    steps = max(1, round(asked / each))
+    return steps, Decision("steps", f"{steps:,}", why)
+
+
+def _precision(config: TrainConfig, here: Here) -> tuple[str, list[Decision]]:
+    """The type that is computed in, and why, where nobody has said it."""
+    if config.precision is not None:
+        return config.precision, []
+    found = "bf16" if here.has_fast_bf16 else "fp32"
+    return found, [Decision("precision", found, "the faster in a matrix product on this machine; masters are fp32")]
+
+
+def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int) -> tuple[int, Decision]:
+    """Rows a step. Small budgets want small batches: about 3 sqrt(tokens), at least 4096."""
+    if config.batch_tokens is not None:
+        rows = max(1, round(config.batch_tokens / context))
+        if rows > num_rows:
+            raise PlanRefused(
+                f"a step of {rows} rows is more than the {num_rows} rows of training data",
+                "add data, or make train.batch_tokens or model.context smaller",
+            )
+        return rows, Decision("batch", f"{rows} x {context} tokens", "train.batch_tokens, in whole rows")
+    power = 2 ** round(math.log2(max(4096.0, 3 * math.sqrt(asked))))
+    rows = max(1, min(power // context, num_rows))
+    return rows, Decision(
+        "batch", f"{rows} x {context} tokens", f"3 sqrt({asked:,.0f} tokens), a power of two, >= 4096, <= all rows"
+    )
+
+
+def _micro_batch(
+    config: TrainConfig, spec: ModelSpec, context: int, rows: int, *, precision: str, here: Here
+) -> tuple[int, Decision]:
+    """Rows computed at once: more need more memory, and on a CPU fall out of its caches."""
+    if config.micro_batch_rows is not None:
+        micro, why = config.micro_batch_rows, "train.micro_batch_rows"
+    else:
+        token_bytes = activations(spec) * (2 if precision == "bf16" else 4)
+        micro = max(1, min(here.tokens_at_once, here.bytes_at_once // token_bytes) // context)
+        most = f"<= {here.tokens_at_once} tokens and {format_bytes(here.bytes_at_once)}"
+        why = f"{most}, at {format_bytes(token_bytes)} of memory a token"
+    micro = min(rows, micro)
+    return micro, Decision("at once", f"{micro} of its rows", why)
+
+
+def activations(spec: ModelSpec) -> int:
+    """Numbers that a token leaves in memory for the way back, about: counted in Gemma 3 and Qwen 3 blocks."""
+    attention = 6 * spec.width + 3 * (spec.heads + 2 * spec.kv_heads) * spec.head_dim
+    return sum(attention + 4 * layer.ffn * (layer.experts.per_token if layer.experts else 1) for layer in spec.layers)
+
+
+def _parallel(config: TrainConfig, spec: ModelSpec, *, here: Here) -> tuple[str, list[Decision]]:
+    """How ranks divide the work; nothing to tell where there is one alone."""
+    need = WHOLE_BYTES * spec.parameters
+    if config.parallel != "auto":
+        found, why = config.parallel, "train.parallel"
+    elif here.memory is None or need <= COMFORTABLE * here.memory:
+        found, why = "replicate", f"{format_bytes(need)} for weights, gradients and optimizer fit on each rank"
+    else:
+        found, why = "shard", f"{format_bytes(need)} for weights, gradients and optimizer are too many for each rank"
+    return found, [Decision(f"{here.ranks} ranks", found, why)] if here.ranks > 1 else []
+
+
+def _schedule(config: TrainConfig, steps: int, *, is_trained: bool) -> tuple[int, int, Decision]:
+    """Steps of warm-up and of decay."""
+    warmup, decay = BASE_SCHEDULE if is_trained else SCRATCH_SCHEDULE
+    because = "" if (config.warmup, config.decay) != (None, None) or not is_trained else BASE_SCHEDULE_REASON
+    warmup = warmup if config.warmup is None else config.warmup
+    decay = decay if config.decay is None else config.decay
+    rising, falling = round(warmup * steps), round(decay * steps)
+    shares = f"{warmup:.0%} and {decay:.0%} of the steps"
+    return rising, falling, Decision("schedule", f"warm-up {rising}, decay {falling}", shares + because)
+
+
+def _keeping(config: TrainConfig) -> Decision:
+    many = "the newest" if config.keep == 1 else f"the newest {config.keep}"
+    if config.keep_every is None:
+        return Decision("checkpoints that stay", f"{many}, the best", "train.keep; the best by bits per byte")
+    because = "train.keep, train.keep_every; the best by bits per byte"
+    return Decision("checkpoints that stay", f"{many}, the best, every {config.keep_every} steps", because)
+
+
+def _rates(config: TrainConfig, width: int, *, is_trained: bool) -> tuple[float, float, list[Decision]]:
+    """The peak rate of the matrices or of everything, that of the embeddings beside Muon, and why."""
+    scale, by_width = math.sqrt(REFERENCE_WIDTH / width), f" sqrt({REFERENCE_WIDTH}/{width})"
+    gentler, less = (1 / GENTLER, f" / {GENTLER}, as the weights are trained already") if is_trained else (1.0, "")
+    rate, beside = config.learning_rate, config.embedding_learning_rate or EMBEDDING_RATE * scale * gentler
+    if config.optimizer_for(is_trained=is_trained) == "adamw":
+        chosen = [Decision("optimizer", "AdamW", BASE_OPTIMIZER_REASON)] if config.optimizer is None else []
+        why = "train.learning_rate" if rate else f"{ADAMW_RATE}{by_width}{less}"
+        rate = rate or ADAMW_RATE * scale * gentler
+        return rate, beside, [*chosen, Decision("learning rate (AdamW)", f"{rate:.4g}", why)]
+    why = "train.learning_rate" if rate else f"{MUON_RATE}, the same at any width{less}"
+    asked_beside = config.embedding_learning_rate is not None
+    why_beside = "train.embedding_learning_rate" if asked_beside else f"{EMBEDDING_RATE}{by_width}{less}"
+    rate = rate or MUON_RATE * gentler
+    return (
+        rate,
+        beside,
+        [
+            Decision("learning rate (Muon, matrices)", f"{rate:.4g}", why),
+            Decision("learning rate (AdamW, embeddings)", f"{beside:.4g}", why_beside),
+        ],
+    )

@@ -1,0 +1,66 @@
+"""A budget in minutes becomes steps by a speed that is measured once."""
+
+from pathlib import Path
+
+import pytest
+
+from rhapsode.core.events import Event, Events
+from rhapsode.core.home import HOME, read_record
+from rhapsode.recipe import pace
+from rhapsode.recipe.layout import Layout
+from rhapsode.recipe.load import load_recipe
+from rhapsode.recipe.plan import Plan, make_plan
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOME, str(tmp_path / "home"))
+
+
+def planned(recipe_path: Path, out: Path, *changes: str) -> tuple[Plan, list[str]]:
+    """The plan, and the stages that were walked."""
+    stages: list[str] = []
+
+    def hear(event: Event) -> None:
+        if event.kind == "stage" and event.fields["state"] == "done":
+            stages.append(event.fields["name"])
+
+    plan = make_plan(load_recipe(recipe_path, list(changes)), layout=Layout(out), events=Events(hear))
+    return plan, stages
+
+
+def rows(plan: Plan) -> int:
+    """That are trained in all."""
+    return plan.train.steps * plan.train.batch_rows
+
+
+def test_the_speed_is_measured_once_so_the_same_recipe_is_the_same_plan(recipe_path: Path, tmp_path: Path) -> None:
+    first, stages = planned(recipe_path, tmp_path / "out", "train.budget=60s")
+    assert "pace" in stages
+    again, stages = planned(recipe_path, tmp_path / "out", "train.budget=60s")
+    assert "pace" not in stages
+    assert again.hash == first.hash
+    longer, _ = planned(recipe_path, tmp_path / "out", "train.budget=10m")
+    assert rows(longer) > 4 * rows(first)
+    assert any("measured here" in decision.because for decision in first.decisions)
+    assert all(speed > 0 for speed in read_record(pace.KEPT).values())
+
+
+def test_a_budget_in_steps_measures_nothing(recipe_path: Path, tmp_path: Path) -> None:
+    _, stages = planned(recipe_path, tmp_path / "out")
+    assert "pace" not in stages
+
+
+def test_a_longer_time_may_mean_a_larger_batch_which_is_measured_again(
+    recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def measured(plan: object, *_: object, **__: object) -> float:
+        seen.append(plan.batch_rows)  # type: ignore[attr-defined]
+        return 1e8
+
+    monkeypatch.setattr(pace, "measure_speed", measured)
+    monkeypatch.setattr(pace, "GUESS", 1.0)
+    plan, _ = planned(recipe_path, tmp_path / "out", "train.budget=1h", "model.context=16")
+    assert seen[0] < plan.train.batch_rows == seen[-1]
