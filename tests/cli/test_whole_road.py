@@ -75,7 +75,9 @@ def test_the_run_leaves_what_it_promises(walked):
     assert "bits per byte" in page
     assert "kneser-ney" in page
     kinds = {event.kind for event in read_events(here / "events.jsonl")}
-    assert {"stage", "corpus", "tokens", "planned", "begin", "step", "validation", "saved", "evaluated"} <= kinds
+    expected = {"stage", "corpus", "tokens", "planned", "begin", "step", "validation", "samples", "saved", "spent"}
+    assert expected | {"evaluated", "end"} <= kinds
+    assert all(words in page for words in ("Gradient norm", "How its words changed", "ratio", "energy"))
 
 
 def test_the_recipe_of_a_run_can_be_planned_from_anywhere(walked, tmp_path, capsys):

@@ -82,7 +82,7 @@ def cost(events: Sequence[Event]) -> list[Block]:
         _row("disk for checkpoints at most", forecast["disk_bytes"], spent.disk_bytes or None, format_bytes),
         _row("energy", forecast.get("joules"), spent.joules, format_joules),
     ]
-    columns = ("", "forecast", "spent", "spent / forecast")
+    columns = ("", "forecast", "spent", "ratio")
     return [Table(columns, rows, _caption(spent), numeric=columns[1:])]
 
 

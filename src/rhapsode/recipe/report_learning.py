@@ -159,16 +159,17 @@ def spread(length: int, *, count: int) -> list[int]:
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """The mean of each value and its neighbours: the later, the more, as on a logarithmic axis, and none to lag behind.
+    """The mean of each value and its neighbours: the later, the more, as suits a logarithmic axis.
 
-    Where there is no number, that of its neighbours stands.
+    They are taken from both sides, so that it lags behind nowhere but at the end. Where there is no number, that of
+    the neighbours stands.
     """
     sums = [0.0, *itertools.accumulate(0.0 if math.isnan(value) else value for value in values)]
     counts = [0, *itertools.accumulate(int(not math.isnan(value)) for value in values)]
     smooth: list[float] = []
     for i in range(len(values)):
-        reach = min(round(i * REACH), len(values) - 1 - i)
-        first, stop = i - reach, i + reach + 1
+        reach = round(i * REACH)
+        first, stop = i - reach, min(i + reach + 1, len(values))
         count = counts[stop] - counts[first]
         smooth.append((sums[stop] - sums[first]) / count if count else math.nan)
     return smooth

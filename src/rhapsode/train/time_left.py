@@ -4,7 +4,8 @@ A checkpoint is written while training goes on and costs it little; only the las
 
 A lap of wall time belongs to what ended it, so nothing is forgotten: loading, listeners and pauses count too. What a
 lap of a kind costs is the mean of the recent ones, none of which counts for much more than their median: one slow step
-does not swing it, and many that are a little slow are not lost, as they would be in the median itself.
+does not swing it, and many that are a little slow are not lost, as they would be in the median itself. How many are
+recent depends on whether the machine has changed its speed.
 """
 
 import itertools
@@ -18,10 +19,14 @@ from typing import Literal
 Kind = Literal["steps", "looks", "saves"]
 KINDS: tuple[Kind, ...] = ("steps", "looks", "saves")
 
-RECENT = {"steps": 512, "looks": 5, "saves": 5}
-"""Laps that the cost of a kind is taken from: a machine may grow slower in an hour."""
+WINDOWS: dict[Kind, tuple[int, ...]] = {"steps": (512, 256, 128, 64, 32), "looks": (5,), "saves": (5,)}
+"""Laps that the cost of a kind is taken from: noise asks for many, but a machine that others use too is faster or
+slower from one minute to the next. The longest window holds whose mean is that of the shortest, as far as noise lets
+one say."""
+SURPRISE = 3.5
+"""Standard errors from which on the newest laps are not of the same kind as those before."""
 CAP = 5.0
-"""No lap counts for more medians than this, and among few laps for fewer: see `typical`."""
+"""No lap counts for more medians than this, and among few laps for fewer: see `capped`."""
 A_FEW = 16
 FORWARD_SHARE = 1 / 3
 """Of a step's operations: a look goes forward only."""
@@ -30,8 +35,8 @@ FORWARD_SHARE = 1 / 3
 class Pace:
     """What one lap of a kind costs, learned from those that were done."""
 
-    def __init__(self, *, recent: int) -> None:
-        self._laps: deque[float] = deque(maxlen=recent)
+    def __init__(self, windows: Sequence[int]) -> None:
+        self._windows, self._laps = windows, deque[float](maxlen=windows[0])
         self._first: float | None = None
 
     def add(self, seconds: float) -> None:
@@ -48,14 +53,25 @@ class Pace:
 
     def seconds(self) -> float | None:
         """Of the next lap, about; None before there was one."""
-        return typical(self._laps) if self._laps else self._first
+        if not self._laps:
+            return self._first
+        laps = capped(self._laps)
+        *longer, shortest = self._windows
+        newest = laps[-shortest:]
+        mean = statistics.fmean(newest)
+        for window in longer:
+            found = statistics.fmean(laps[-window:])
+            deviation = math.sqrt(statistics.fmean((lap - found) ** 2 for lap in laps[-window:]))
+            if abs(mean - found) <= SURPRISE * deviation / math.sqrt(len(newest)):
+                return found
+        return mean
 
 
-def typical(laps: Iterable[float]) -> float:
-    """The mean, with very slow laps cut: to a median and a half among eight, to `CAP` medians among many."""
+def capped(laps: Iterable[float]) -> list[float]:
+    """Very slow laps are cut: to a median and a half among eight, to `CAP` medians among many."""
     values = list(laps)
     most = min(CAP, 1 + len(values) / A_FEW) * statistics.median(values)
-    return statistics.fmean(min(value, most) for value in values)
+    return [min(value, most) for value in values]
 
 
 class Clock:
@@ -79,7 +95,7 @@ class Clock:
     ) -> None:
         self._steps, self._every, self._now = steps, dict[Kind, Sequence[int]](looks=look_every, saves=save_every), now
         self._look_share = look_share
-        self._paces = {kind: Pace(recent=RECENT[kind]) for kind in KINDS}
+        self._paces = {kind: Pace(WINDOWS[kind]) for kind in KINDS}
         self._done_at: dict[Kind, int] = {}
         self._start = self._last = now()
         self.ending = 0.0
