@@ -20,7 +20,7 @@ numbers a head, a multiple of 32 and at most 256.
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 
-enum { TILE = 64, DEEP = 8, WIDE = 32 };
+enum { TILE = 64, SPAN = 4 * TILE, DEEP = 8, WIDE = 32 };
 
 int attention_is_here(void) { return 1; }
 
@@ -81,24 +81,99 @@ static void take_rows(const bf16 *x, long stride, float scale, bf16 *rows, long 
 
 /* Rows [2n, size] in pairs: [n, size] of two. */
 static void pair_rows(const bf16 *rows, bf16 *pairs, long count, long size) {
+    __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4,
+                                   35, 3, 34, 2, 33, 1, 32, 0);
+    __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
     for (long t = 0; t < count; t += 2)
-        for (long i = 0; i < size; i++) {
-            pairs[t * size + 2 * i] = rows[t * size + i];
-            pairs[t * size + 2 * i + 1] = rows[(t + 1) * size + i];
+        for (long i = 0; i < size; i += 32) {
+            __m512i even = _mm512_loadu_si512(rows + t * size + i), odd = _mm512_loadu_si512(rows + (t + 1) * size + i);
+            _mm512_storeu_si512(pairs + t * size + 2 * i, _mm512_permutex2var_epi16(even, low, odd));
+            _mm512_storeu_si512(pairs + t * size + 2 * i + 32, _mm512_permutex2var_epi16(even, high, odd));
         }
 }
 
-/* Rows [count, size] transposed and in pairs: [size / 2, count] of two. A pair is 32 bits, so this turns whole words. */
-static void pair_columns(const bf16 *rows, bf16 *pairs, long count, long size) {
-    for (long t = 0; t < count; t += 16)
-        for (long i = 0; i < size; i += 2)
-            for (long k = 0; k < 16; k++) memcpy(pairs + (i * count) + 2 * (t + k), rows + (t + k) * size + i, 4);
+/* 16 rows of 16 words, `stride` bytes apart, to 16 columns of 16 words. */
+static inline void turn(const void *rows, long stride, __m512i *columns) {
+    __m512i a[16], b[16];
+    for (int k = 0; k < 16; k++) a[k] = _mm512_loadu_si512((const char *)rows + k * stride);
+    for (int k = 0; k < 16; k += 2) {
+        b[k] = _mm512_unpacklo_epi32(a[k], a[k + 1]);
+        b[k + 1] = _mm512_unpackhi_epi32(a[k], a[k + 1]);
+    }
+    for (int k = 0; k < 16; k += 4)
+        for (int h = 0; h < 2; h++) {
+            a[k + 2 * h] = _mm512_unpacklo_epi64(b[k + h], b[k + h + 2]);
+            a[k + 2 * h + 1] = _mm512_unpackhi_epi64(b[k + h], b[k + h + 2]);
+        }
+    for (int k = 0; k < 16; k += 8)
+        for (int h = 0; h < 4; h++) {
+            b[k + h] = _mm512_shuffle_i32x4(a[k + h], a[k + h + 4], 0x88);
+            b[k + h + 4] = _mm512_shuffle_i32x4(a[k + h], a[k + h + 4], 0xdd);
+        }
+    for (int h = 0; h < 8; h++) {
+        columns[h] = _mm512_shuffle_i32x4(b[h], b[h + 8], 0x88);
+        columns[h + 8] = _mm512_shuffle_i32x4(b[h], b[h + 8], 0xdd);
+    }
 }
 
-static void transpose(const bf16 *rows, bf16 *columns, long count, long size) {
+/* What lies transposed does so tile by tile, since rows of a whole head would be a power of two apart and push each other
+   out of the cache. Rows [count, size] to tiles of [size / 2, TILE] pairs. */
+static void pair_columns(const bf16 *rows, bf16 *pairs, long count, long size) {
+    __m512i columns[16];
     for (long t = 0; t < count; t += 16)
-        for (long i = 0; i < size; i++)
-            for (long k = 0; k < 16; k++) columns[i * count + t + k] = rows[(t + k) * size + i];
+        for (long i = 0; i < size; i += 32) {
+            turn(rows + t * size + i, size * sizeof(bf16), columns);
+            bf16 *tile = pairs + t / TILE * TILE * size + i * TILE + 2 * (t % TILE);
+            for (int k = 0; k < 16; k++) _mm512_storeu_si512(tile + 2 * k * TILE, columns[k]);
+        }
+}
+
+/* Rows [count, size] to tiles of [size, TILE]. */
+static void transpose(const bf16 *rows, bf16 *columns, long count, long size) {
+    __m512i pairs[16];
+    for (long t = 0; t < count; t += 16)
+        for (long i = 0; i < size; i += 32) {
+            turn(rows + t * size + i, size * sizeof(bf16), pairs);
+            bf16 *tile = columns + t / TILE * TILE * size + i * TILE + t % TILE;
+            for (int k = 0; k < 16; k++) {
+                _mm256_storeu_si256((__m256i *)(tile + 2 * k * TILE), _mm512_cvtepi32_epi16(pairs[k]));
+                __m512i second = _mm512_srli_epi32(pairs[k], 16);
+                _mm256_storeu_si256((__m256i *)(tile + (2 * k + 1) * TILE), _mm512_cvtepi32_epi16(second));
+            }
+        }
+}
+
+/* Of 16 lanes from `at` on, those within from and to. */
+static inline __mmask16 lanes(long at, long from, long to) {
+    long low = from - at < 0 ? 0 : from - at > 16 ? 16 : from - at, high = to - at < 0 ? 0 : to - at > 16 ? 16 : to - at;
+    return (__mmask16)(((1u << high) - 1) & ~((1u << low) - 1));
+}
+
+/* A row of scores to weights e^(x - top), nothing outside of from and to. `top` and `mass` are those of the row so far and
+   come up to date; what was summed up under the old one must be multiplied with what is returned. */
+static inline float soften(const float *scores, bf16 *weights, long width, long from, long to, float *top, float *mass) {
+    if (from >= to) {
+        memset(weights, 0, (size_t)width * sizeof(bf16));
+        return 1.0f;
+    }
+    __m512 most = _mm512_set1_ps(*top), sum = _mm512_setzero_ps();
+    int is_whole = from <= 0 && to >= width;
+    for (long i = 0; i < width; i += 16) {
+        __mmask16 seen = is_whole ? 0xffff : lanes(i, from, to);
+        most = _mm512_mask_max_ps(most, seen, most, _mm512_loadu_ps(scores + i));
+    }
+    float before = *top, now = _mm512_reduce_max_ps(most);
+    for (long i = 0; i < width; i += 16) {
+        __mmask16 seen = is_whole ? 0xffff : lanes(i, from, to);
+        __m512 weight = exponentials(_mm512_sub_ps(_mm512_loadu_ps(scores + i), _mm512_set1_ps(now)));
+        weight = _mm512_maskz_mov_ps(seen, weight);
+        sum = _mm512_add_ps(sum, weight);
+        store_narrow(weights + i, weight);
+    }
+    float shrink = now == before ? 1.0f : _mm512_cvtss_f32(exponentials(_mm512_set1_ps(before - now)));
+    *top = now;
+    *mass = *mass * shrink + _mm512_reduce_add_ps(sum);
+    return shrink;
 }
 
 /* lse [B, H, T] in float32, for the way back. Returns 0, or -1 if there was no memory. */
@@ -108,8 +183,8 @@ int attention(const bf16 *q, long q_stride, const bf16 *k, long k_stride, const 
     int failed = 0;
 #pragma omp parallel
     {
-        bf16 *rows = room(P * C * 2), *keys = room(P * C * 2), *values = room(P * C * 2), *weights = room(TILE * TILE * 2);
-        float *scores = room(TILE * TILE * 4), *sums = room(TILE * C * 4);
+        bf16 *rows = room(P * C * 2), *keys = room(P * C * 2), *values = room(P * C * 2), *weights = room(TILE * SPAN * 2);
+        float *scores = room(TILE * SPAN * 4), *sums = room(TILE * C * 4);
         int has_room = rows && keys && values && weights && scores && sums;
         if (!has_room)
 #pragma omp atomic write
@@ -129,43 +204,21 @@ int attention(const bf16 *q, long q_stride, const bf16 *k, long k_stride, const 
                 float top[TILE], mass[TILE];
                 for (int r = 0; r < TILE; r++) top[r] = -INFINITY, mass[r] = 0;
                 memset(sums, 0, (size_t)(TILE * C) * sizeof(float));
-                for (long key = begin[at] / TILE * TILE; key < end; key += TILE) {
-                    multiply(TILE, TILE, C / 2, rows + at * C, C, keys + 2 * key, P, scores, TILE, 0);
-                    int is_whole = key + TILE <= at + 1 && key >= begin[end - 1];
+                for (long key = begin[at] / TILE * TILE; key < end; key += SPAN) {
+                    long width = end - key < SPAN ? padded(end - key) : SPAN;
+                    for (long tile = 0; tile < width; tile += TILE)
+                        multiply(TILE, TILE, C / 2, rows + at * C, C, keys + (key + tile) * C, TILE, scores + tile, SPAN, 0);
+                    int is_whole = key + width <= at + 1 && key >= begin[end - 1];
                     for (long r = 0; r < end - at; r++) {
-                        float *row = scores + r * TILE;
-                        long from = is_whole ? 0 : begin[at + r] - key, to = is_whole ? TILE : at + r + 1 - key;
-                        from = from < 0 ? 0 : from, to = to > TILE ? TILE : to;
-                        if (from >= to) {
-                            memset(weights + r * TILE, 0, TILE * sizeof(bf16));
-                            continue;
+                        long from = is_whole ? 0 : begin[at + r] - key, to = is_whole ? width : at + r + 1 - key;
+                        float shrink = soften(scores + r * SPAN, weights + r * SPAN, width, from, to, top + r, mass + r);
+                        if (shrink == 1.0f) continue;
+                        for (long i = 0; i < C; i += 16) {
+                            float *sum = sums + r * C + i;
+                            _mm512_storeu_ps(sum, _mm512_mul_ps(_mm512_loadu_ps(sum), _mm512_set1_ps(shrink)));
                         }
-                        uint64_t seen = (to == TILE ? ~0ull : (1ull << to) - 1) & ~0ull << from;
-                        __m512 x[4], most = _mm512_set1_ps(top[r]);
-                        for (int i = 0; i < 4; i++) {
-                            x[i] = _mm512_loadu_ps(row + 16 * i);
-                            most = _mm512_mask_max_ps(most, (__mmask16)(seen >> 16 * i), most, x[i]);
-                        }
-                        float now = _mm512_reduce_max_ps(most);
-                        __m512 sum = _mm512_setzero_ps();
-                        for (int i = 0; i < 4; i++) {
-                            __m512 weight = exponentials(_mm512_sub_ps(x[i], _mm512_set1_ps(now)));
-                            weight = _mm512_maskz_mov_ps((__mmask16)(seen >> 16 * i), weight);
-                            sum = _mm512_add_ps(sum, weight);
-                            store_narrow(weights + r * TILE + 16 * i, weight);
-                        }
-                        if (now != top[r]) {
-                            float shrink = expf(top[r] - now);
-                            mass[r] *= shrink;
-                            for (long i = 0; i < C; i += 16) {
-                                float *at_sum = sums + r * C + i;
-                                _mm512_storeu_ps(at_sum, _mm512_mul_ps(_mm512_loadu_ps(at_sum), _mm512_set1_ps(shrink)));
-                            }
-                            top[r] = now;
-                        }
-                        mass[r] += _mm512_reduce_add_ps(sum);
                     }
-                    multiply(TILE, C, TILE / 2, weights, TILE, values + key * C, C, sums, C, 1);
+                    multiply(TILE, C, width / 2, weights, SPAN, values + key * C, C, sums, C, 1);
                 }
                 for (long r = 0; r < end - at; r++) {
                     lse[task * T + at + r] = top[r] + logf(mass[r]);
@@ -206,6 +259,15 @@ static void clear(Desk *desk) {
     free(desk->scores), free(desk->grad_weights), free(desk->grad_q), free(desk->grad_k), free(desk->grad_v), free(desk->delta);
 }
 
+/* Of 16 queries from `query` on, those that see `key`. */
+static inline __mmask16 seers(long query, long key, long T, const int32_t *begin) {
+    __m512i at = _mm512_set1_epi32((int)key);
+    __m512i t = _mm512_add_epi32(_mm512_set1_epi32((int)query),
+                                 _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
+    __mmask16 seen = _mm512_mask_cmple_epi32_mask(_mm512_cmplt_epi32_mask(t, _mm512_set1_epi32((int)T)), at, t);
+    return _mm512_mask_cmple_epi32_mask(seen, _mm512_maskz_loadu_epi32(seen, begin + query), at);
+}
+
 /* The weights of a tile of keys (rows) for a tile of queries (columns), and what the loss says of their products. */
 static void slopes_of(Desk *desk, long key, long at, long T, const int32_t *begin, const float *lse) {
     int is_whole = at >= key + TILE - 1 && begin[(at + TILE < T ? at + TILE : T) - 1] <= key && at + TILE <= T;
@@ -216,14 +278,7 @@ static void slopes_of(Desk *desk, long key, long at, long T, const int32_t *begi
                 long place = (r + s) * TILE + 16 * i, query = at + 16 * i;
                 __m512 x = _mm512_sub_ps(_mm512_loadu_ps(desk->scores + place), _mm512_loadu_ps(lse + query));
                 __m512 weight = exponentials(x);
-                if (!is_whole) {
-                    __mmask16 seen = 0;
-                    for (int n = 0; n < 16; n++) {
-                        long t = query + n;
-                        if (t < T && key + r + s <= t && key + r + s >= begin[t]) seen |= (__mmask16)(1u << n);
-                    }
-                    weight = _mm512_maskz_mov_ps(seen, weight);
-                }
+                if (!is_whole) weight = _mm512_maskz_mov_ps(seers(query, key + r + s, T, begin), weight);
                 __m512 change = _mm512_sub_ps(_mm512_loadu_ps(desk->grad_weights + place), _mm512_loadu_ps(desk->delta + query));
                 slope[s] = _mm512_mul_ps(weight, change);
                 store_narrow(desk->weights + place, weight);
@@ -240,6 +295,17 @@ static void give_rows(const float *sums, float scale, bf16 *to, long stride, lon
     for (long t = 0; t < tokens; t++)
         for (long i = 0; i < size; i += 16)
             store_narrow(to + t * stride + i, _mm512_mul_ps(_mm512_loadu_ps(sums + t * size + i), _mm512_set1_ps(scale)));
+}
+
+/* Sums that lie transposed, in tiles of [size, TILE], to rows. */
+static void give_columns(const float *sums, float scale, bf16 *to, long stride, long tokens, long size) {
+    __m512i rows[16];
+    for (long t = 0; t < tokens; t += 16)
+        for (long i = 0; i < size; i += 16) {
+            turn(sums + (t / TILE * size + i) * TILE + t % TILE, TILE * sizeof(float), rows);
+            for (long k = 0; k < 16 && t + k < tokens; k++)
+                store_narrow(to + (t + k) * stride + i, _mm512_mul_ps(_mm512_castsi512_ps(rows[k]), _mm512_set1_ps(scale)));
+        }
 }
 
 /* grad and out [B, T, H, C] dense; grad_q as q, grad_k and grad_v as k and v, all dense. As `attention` otherwise. */
@@ -286,16 +352,15 @@ int attention_backward(const bf16 *grad, const bf16 *q, long q_stride, const bf1
                 memset(desk.grad_q, 0, (size_t)(P * C) * sizeof(float));
                 for (long key = 0; key < T; key += TILE)
                     for (long at = key; at < T && begin[at] < key + TILE; at += TILE) {
-                        multiply(TILE, TILE, C / 2, desk.k + key * C, C, desk.q_across + 2 * at, P, desk.scores, TILE, 0);
-                        multiply(TILE, TILE, C / 2, desk.v + key * C, C, desk.grad_across + 2 * at, P, desk.grad_weights, TILE, 0);
+                        multiply(TILE, TILE, C / 2, desk.k + key * C, C, desk.q_across + at * C, TILE, desk.scores, TILE, 0);
+                        multiply(TILE, TILE, C / 2, desk.v + key * C, C, desk.grad_across + at * C, TILE, desk.grad_weights, TILE, 0);
                         slopes_of(&desk, key, at, T, begin, levels);
                         multiply(TILE, C, TILE / 2, desk.weights, TILE, desk.grad_pairs + at * C, C, desk.grad_v + key * C, C, 1);
                         multiply(TILE, C, TILE / 2, desk.slopes, TILE, desk.q_pairs + at * C, C, desk.grad_k + key * C, C, 1);
-                        multiply(C, TILE, TILE / 2, desk.k_columns + key, P, desk.slope_pairs, TILE, desk.grad_q + at, P, 1);
+                        multiply(C, TILE, TILE / 2, desk.k_columns + key * C, TILE, desk.slope_pairs, TILE, desk.grad_q + at * C, TILE, 1);
                     }
                 bf16 *to = grad_q + (b * T * H + h) * C;
-                for (long t = 0; t < T; t++)
-                    for (long i = 0; i < C; i++) to[t * H * C + i] = narrow(desk.grad_q[i * P + t] * scale);
+                give_columns(desk.grad_q, scale, to, H * C, T, C);
             }
             give_rows(desk.grad_k, 1.0f, grad_k + (b * T * K + group) * C, K * C, T, C);
             give_rows(desk.grad_v, 1.0f, grad_v + (b * T * K + group) * C, K * C, T, C);
