@@ -16,7 +16,7 @@ TITLES = {
     "prepare": "Reading, cleaning and splitting the text",
     "tokenise": "Writing the text as tokens, with a vocabulary that is learned or given",
     "pace": "Measuring how fast this model learns here, to know what its time is worth in steps",
-    "forecast": "Taking two real steps to forecast the cost",
+    "forecast": "Taking some real steps to forecast the cost",
     "train": "Training",
     "evaluate": "Measuring on held-out documents",
     "fetch": "Fetching the model",

@@ -175,7 +175,7 @@ def _listed(lines: Sequence[str]) -> str:
 
 
 def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout, events: Events, ranks: Ranks) -> Forecast:
-    """Two real steps, unless this very plan was forecast before; refused when the machine cannot carry the run.
+    """Some real steps, unless this very plan was forecast before; refused when the machine cannot carry the run.
 
     Raises:
         PlanRefused: too little memory or disk, with the numbers.

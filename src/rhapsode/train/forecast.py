@@ -1,7 +1,6 @@
-"""What a run will cost, from two real steps of it.
+"""What a run will cost, from some real steps of it.
 
-The steps use the real model, the real rows and the real optimizer, and are then thrown away. The first pays for memory
-that the later ones reuse, so the second is the one that counts.
+The steps use the real model, the real rows and the real optimizer, and are then thrown away.
 """
 
 import math
@@ -11,7 +10,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,8 +23,16 @@ from rhapsode.train.plan import TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
 from rhapsode.train.trainer import PRECISIONS, Data, Trainer
 
-STEPS = 2
-SPEED_STEPS, SPEED_SECONDS = 3, 5.0
+
+class Length(NamedTuple):
+    """How long to take steps for: until one of the two is reached."""
+
+    seconds: float
+    steps: int
+
+
+TO_FORECAST, TO_KNOW = Length(2.0, 8), Length(5.0, 100)
+"""A forecast may be wrong by what a machine wavers; a budget in minutes should not be."""
 
 
 @dataclass(frozen=True)
@@ -87,42 +94,51 @@ def moments(plan: TrainPlan) -> int:
 def forecast(
     plan: TrainPlan, data: Data, *, device: torch.device, base: Path | None = None, ranks: Ranks = ALONE
 ) -> Forecast:
-    """Take two real steps and extrapolate."""
+    """Take some real steps and extrapolate."""
     trainer = Trainer(plan, data, device=device, base=base, ranks=ranks)
-    seconds, tokens = 0.0, 0
-    meter = find_meter(cards=cards(device))
-    before = now = meter.read()
-    for _ in range(STEPS):
-        before, start = meter.read(), time.perf_counter()
-        tokens = trainer.step().tokens
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds, now = time.perf_counter() - start, meter.read()
+    pace = _pace(trainer, length=TO_FORECAST)
     peak = ranks.sum([measure_peak_flops(PRECISIONS[plan.precision], device=device)])[0]
-    speed = tokens / seconds
     return Forecast(
-        seconds=seconds * plan.steps,
-        tokens_per_second=speed,
-        utilisation=speed * plan.spec.flops_per_token(plan.context) / peak,
+        seconds=pace.seconds * plan.steps,
+        tokens_per_second=pace.tokens_per_second,
+        utilisation=pace.tokens_per_second * plan.spec.flops_per_token(plan.context) / peak,
         peak_flops=peak,
         memory_bytes=peak_memory(device) + (saving_bytes(plan) if device.type == "cpu" else 0),
         disk_bytes=disk_bytes(plan),
-        joules=(now.joules - before.joules) * plan.steps,
-        joules_are=now.are,
+        joules=pace.joules * plan.steps,
+        joules_are=pace.joules_are,
     )
 
 
 def measure_speed(plan: TrainPlan, data: Data, *, device: torch.device, base: Path | None = None) -> float:
-    """Tokens a second that a step learns from: the median of some real steps, the first one left out."""
-    trainer = Trainer(plan, data, device=device, base=base)
-    speeds: list[float] = []
+    """Tokens a second that steps of this plan learn from."""
+    return _pace(Trainer(plan, data, device=device, base=base), length=TO_KNOW).tokens_per_second
+
+
+class Pace(NamedTuple):
+    """Of one step: the median of its time and its energy."""
+
+    seconds: float
+    tokens_per_second: float
+    joules: float
+    joules_are: str
+
+
+def _pace(trainer: Trainer, *, length: Length) -> Pace:
+    """Take steps for so long, at least one beside the first, which pays for memory that the later ones reuse."""
+    device = trainer.model.embedding.weight.device
+    meter = find_meter(cards=cards(device))
+    took: list[float] = []
+    tokens: list[int] = []
     trainer.step()
-    end = time.perf_counter() + SPEED_SECONDS
-    while len(speeds) < SPEED_STEPS or time.perf_counter() < end:
-        start = time.perf_counter()
-        tokens = trainer.step().tokens  # its loss has been read, so a GPU has come to the end of it
-        speeds.append(tokens / (time.perf_counter() - start))
-    return statistics.median(speeds)
+    before = meter.read()
+    while trainer.ranks.any(not took or (sum(took) < length.seconds and len(took) < length.steps)):
+        begin = time.perf_counter()
+        tokens.append(trainer.step().tokens)  # its loss has been read, so a GPU has come to the end of it
+        took.append(time.perf_counter() - begin)
+    now = meter.read()
+    speed = statistics.median(count / each for count, each in zip(tokens, took, strict=True))
+    return Pace(statistics.median(took), speed, (now.joules - before.joules) / len(took), now.are)
 
 
 def cards(device: torch.device) -> list[str]:

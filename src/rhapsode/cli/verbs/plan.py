@@ -12,7 +12,7 @@ def plan(
     out: options.Out = options.OUT,
     json: options.Json = False,
 ) -> None:
-    """Prepare the data, settle every number, take two real steps, and show what a run would do and cost.
+    """Prepare the data, settle every number, take some real steps, and show what a run would do and cost.
 
     The plan is kept: a later `train` refuses to be anything else, a later `run` tells what has changed. Of a sweep,
     all runs are planned and shown in one table.
