@@ -130,6 +130,11 @@ def digest(path: Path) -> str:
     return file_sha256(path / MANIFEST)
 
 
+def num_bytes(directory: Path) -> int:
+    """Of all files below it."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

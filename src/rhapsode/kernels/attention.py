@@ -138,13 +138,6 @@ def attend_blocked(q: Tensor, k: Tensor, v: Tensor, weighing: Weighing, *, bias:
     return out.permute(0, 3, 1, 2, 4).reshape(B, T, H, C)
 
 
-class _Seen(NamedTuple):
-    """Which keys a query may see: as True [B,1,T,T], and as 0 or -inf [B,T,T]."""
-
-    mask: Tensor
-    bias: Tensor
-
-
 class DenseAttend:
     """Attention within the documents of a batch of packed rows; one instance a batch, shared by all layers.
 
@@ -153,30 +146,39 @@ class DenseAttend:
 
     def __init__(self, documents: Tensor, *, dtype: torch.dtype) -> None:
         self._documents, self._dtype = documents, dtype
-        self._seen: dict[int | None, _Seen] = {}
-        self._first: dict[int | None, Tensor] = {}
+        self._firsts: dict[int | None, Tensor] = {}
+        self._biases: dict[int | None, Tensor] = {}
+        self._masks: dict[int | None, Tensor] = {}
         self._is_narrow = dtype == torch.bfloat16 and documents.device.type == "cpu"
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, weighing: Weighing) -> Tensor:  # noqa: ARG002 - whole rows need no cache of a layer's own
         window = weighing.window
         if window is not None and window >= self._documents.shape[1]:
             window = None
-        if self._is_narrow and weighing.softcap is None and flash_attention.suits(q) and self._are_contiguous:
-            if window not in self._first:
-                self._first[window] = first_keys(self._documents, window=window)
-            return attend_flash(q, k, v, weighing.scale, first=self._first[window])
-        seen = self._within(window)
-        if q.device.type == "cpu" and weighing.softcap is None:
-            return attend_blocked(q, k, v, weighing, bias=seen.bias)
-        return attend_plain(q, k, v, weighing, mask=seen.mask)
+        if q.device.type != "cpu" or weighing.softcap is not None:
+            return attend_plain(q, k, v, weighing, mask=self._mask(window))
+        if self._is_narrow and flash_attention.suits(q) and self._are_contiguous:
+            return attend_flash(q, k, v, weighing.scale, first=self._first(window))
+        return attend_blocked(q, k, v, weighing, bias=self._bias(window))
 
     @cached_property
     def _are_contiguous(self) -> bool:
         return flash_attention.are_contiguous(self._documents)
 
-    def _within(self, window: int | None) -> _Seen:
-        if window not in self._seen:
-            mask = document_mask(self._documents, window=window)
-            bias = torch.zeros(mask[:, 0].shape, dtype=self._dtype, device=mask.device)
-            self._seen[window] = _Seen(mask, bias.masked_fill_(~mask[:, 0], float("-inf")))
-        return self._seen[window]
+    def _first(self, window: int | None) -> Tensor:
+        if window not in self._firsts:
+            self._firsts[window] = first_keys(self._documents, window=window)
+        return self._firsts[window]
+
+    def _mask(self, window: int | None) -> Tensor:
+        if window not in self._masks:
+            self._masks[window] = document_mask(self._documents, window=window)
+        return self._masks[window]
+
+    def _bias(self, window: int | None) -> Tensor:
+        """0 where a query may look and -inf elsewhere, [B,T,T]."""
+        if window not in self._biases:
+            mask = document_mask(self._documents, window=window)[:, 0]
+            bias = torch.zeros(mask.shape, dtype=self._dtype, device=mask.device)
+            self._biases[window] = bias.masked_fill_(~mask, float("-inf"))
+        return self._biases[window]

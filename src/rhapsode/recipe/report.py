@@ -8,7 +8,7 @@ from typing import Any
 
 from rhapsode import __version__
 from rhapsode.core.events import Event
-from rhapsode.core.manifest import digest
+from rhapsode.core.manifest import digest, num_bytes
 from rhapsode.core.report import (
     Bar,
     Bars,
@@ -180,8 +180,8 @@ def _making(plan: Plan, events: Sequence[Event]) -> list[Block]:
     cost_rows = [(name, format_seconds(seconds)) for name, seconds in costs.items()]
     spec = plan.train.spec
     sizes = [
-        ("corpus", format_bytes(_size(plan.corpus))),
-        ("tokens", format_bytes(_size(plan.data.tokens.path))),
+        ("corpus", format_bytes(num_bytes(plan.corpus))),
+        ("tokens", format_bytes(num_bytes(plan.data.tokens.path))),
         ("one checkpoint's weights", format_bytes(4 * spec.parameters)),
     ]
     decisions = [(d.name, d.value, d.because) for d in plan.decisions]
@@ -192,10 +192,6 @@ def _making(plan: Plan, events: Sequence[Event]) -> list[Block]:
         Table(("what", "size on disk"), sizes, numeric=("size on disk",)),
         Details("Every number and its formula", [Table(("what", "value", "because"), decisions)]),
     ]
-
-
-def _size(path: Path) -> int:
-    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
 
 
 def _provenance(plan: Plan, model: Path) -> list[Block]:

@@ -151,7 +151,7 @@ def plan_run(
 def _require_one_plan(plan: Plan, ranks: Ranks) -> None:
     """Raises PlanRefused: this rank reads other data than the first, or computes in another way."""
     first = ranks.share(plan.settled)
-    if lines := changes(first, json.loads(json.dumps(plan.settled))):
+    if lines := changes(first, plan.settled):
         raise PlanRefused(
             f"rank {ranks.rank} would not train what rank 0 does:\n{_listed(lines)}",
             "all ranks need the same data, code and kind of machine",

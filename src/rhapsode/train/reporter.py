@@ -6,6 +6,7 @@ import torch
 
 from rhapsode.core.energy import Meter, find_meter
 from rhapsode.core.events import Events
+from rhapsode.core.manifest import num_bytes
 from rhapsode.train.forecast import cards, peak_memory
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.step import StepResult
@@ -128,7 +129,7 @@ def checkpoint_sizes(run_dir: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for path in checkpoints(run_dir):
         try:
-            sizes[path.name] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            sizes[path.name] = num_bytes(path)
         except OSError:
             continue
     return sizes

@@ -12,13 +12,12 @@ from rhapsode.core.units import GiB, format_bytes, format_count
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
 from rhapsode.train.plan import Decision, TrainPlan
+from rhapsode.train.time_left import FORWARD_SHARE
 
 MUON_RATE = 0.035
 EMBEDDING_RATE = 0.012
 ADAMW_RATE = 0.003
 REFERENCE_WIDTH = 256
-LOOK_SPEED = 3
-"""Looking at a token is so much faster than learning from it."""
 GENTLER = 30
 """Trained weights are moved by so much less than fresh ones: far enough to learn, not so far as to forget."""
 SCRATCH_SCHEDULE = (0.02, 0.5)
@@ -142,7 +141,7 @@ def _steps(config: TrainConfig, asked: float, *, tokens_per_step: float, here: H
         return int(amount), Decision("steps", f"{int(amount):,}", "train.budget")
     each, why = tokens_per_step, f"{config.budget} / {tokens_per_step:,.0f} trained tokens a step"
     if unit == "seconds":
-        each += config.validation_tokens / LOOK_SPEED / config.validate_every
+        each += config.validation_tokens * FORWARD_SHARE / config.validate_every
         speed = f"{format_count(here.tokens_per_second or 0)} tokens/s measured here"
         why = f"{config.budget} at {speed} / {tokens_per_step:,.0f} trained tokens a step, and the looks between them"
     steps = max(1, round(asked / each))
