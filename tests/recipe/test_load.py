@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from tests.recipe.bases import make_base
+from tests.recipe.mistakes import message_of, written
 
-from rhapsode.core.errors import RecipeError
 from rhapsode.recipe.load import load_recipe
 from rhapsode.recipe.recipe import Recipe, dump_recipe, recipe_schema
 from rhapsode.recipe.task import TaskConfig
@@ -32,17 +32,11 @@ train:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    (tmp_path / "texts").mkdir()
-    path = tmp_path / "mine.yaml"
-    path.write_text(TEXT, encoding="utf-8")
-    return path
+    return written(tmp_path, TEXT)
 
 
 def error_of(path: Path, *overrides: str) -> str:
-    with pytest.raises(RecipeError) as error:
-        load_recipe(path, overrides)
-    assert error.value.exit_code == 2
-    return error.value.message.replace(f"{path.parent}/", "")
+    return message_of(load_recipe, path, *overrides)
 
 
 def test_a_recipe_is_read(recipe):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.recipe.mistakes import message_of, written
 
 from rhapsode.core.errors import RecipeError
 from rhapsode.core.events import Events
@@ -30,10 +31,7 @@ sweep:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    (tmp_path / "texts").mkdir()
-    path = tmp_path / "mine.yaml"
-    path.write_text(TEXT, encoding="utf-8")
-    return path
+    return written(tmp_path, TEXT)
 
 
 def sweep_of(path: Path, *overrides: str) -> Sweep:
@@ -43,10 +41,7 @@ def sweep_of(path: Path, *overrides: str) -> Sweep:
 
 
 def error_of(path: Path, *overrides: str) -> str:
-    with pytest.raises(RecipeError) as error:
-        load_runs(path, overrides)
-    assert error.value.exit_code == 2
-    return error.value.message.replace(f"{path.parent}/", "")
+    return message_of(load_runs, path, *overrides)
 
 
 def test_every_combination_is_a_run_with_these_values_in_its_recipe(path):
