@@ -34,12 +34,17 @@ def test_throughput_measures_speed_and_memory_of_both(tmp_path, documents):
     assert all(turn["speed"] > 0 and turn["memory"] > 1e7 for turn in meeting["ours"] + meeting["theirs"])
 
 
-def test_time_to_quality_races_and_shows(tmp_path):
+@pytest.fixture
+def mix(tmp_path):
+    """The options that make a mix of some small sets."""
     for number, name in enumerate(("novels", "openstax-textbooks", "python-code")):
         lines = "".join(json.dumps({"text": text}) + "\n" for text in make_texts(400, seed=number))
         (tmp_path / f"{name}.jsonl.zst").write_bytes(zstandard.compress(lines.encode()))
-    options = ("--data", tmp_path, "--minutes", 0.02, "--look-every", 0.5, "--rows", 4, "--eager")
-    options += ("--train-characters", 5_000, "--held-out-characters", 500)
+    return ("--data", tmp_path, "--train-characters", 5_000, "--held-out-characters", 500)
+
+
+def test_time_to_quality_races_and_shows(tmp_path, mix):
+    options = (*mix, "--minutes", 0.02, "--look-every", 0.5, "--rows", 4, "--eager")
     said = run("time_to_quality.py", *options, "--sides", "ours", "gpt", cwd=tmp_path)
     ours, theirs = kept(tmp_path / "out/bench/time_to_quality.jsonl")
     assert (ours["kind"], theirs["kind"]) == ("ours", "peer")
@@ -47,3 +52,16 @@ def test_time_to_quality_races_and_shows(tmp_path):
     assert set(ours["looks"][-1]["bits"]) == {"all", "novels", "openstax-textbooks", "python-code"}
     assert "The best peer with its own defaults: gpt" in said
     assert (tmp_path / "out/bench/time_to_quality.svg").stat().st_size > 1000
+
+
+def test_ablations_change_one_thing_at_equal_time(tmp_path, mix):
+    run("ablations.py", *mix, "--speeds", "--rounds", 1, "--turn", 0.1, cwd=tmp_path)
+    arms = ("as planned", "Muon*", "z-loss*", "2048 tokens a step*")
+    said = run("ablations.py", *mix, "--seconds", 0.5, "--run", *arms, cwd=tmp_path)
+    records = {record["arm"]: record for record in kept(tmp_path / "out/bench/ablations.jsonl")}
+    assert len(records) == 10
+    bits = {arm: record["bits"]["all"] for arm, record in records.items()}
+    assert len(set(bits.values())) == len(bits), "a change that changes nothing"
+    speeds = json.loads((tmp_path / "out/bench/ablation_speeds.json").read_text())
+    assert records["as planned"]["tokens"] == pytest.approx(0.5 * speeds["as planned"], rel=0.2)
+    assert said.count("| as planned |") == 1

@@ -23,7 +23,7 @@ GEMMA = CATALOGUE["gemma-3-270m"].spec
 
 
 def machine(*, memory: float, available: float) -> Machine:
-    return Machine("Linux", "Fast 9000", (), 2, int(memory), int(available), 10**12)
+    return Machine("Linux", "Fast 9000", (), 2, int(memory), int(available), 10**12, 2)
 
 
 def test_decoding_is_as_fast_as_the_memory_and_the_small_operators_allow():

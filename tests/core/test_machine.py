@@ -39,6 +39,15 @@ def test_a_containers_share_of_the_processor_counts(files, tmp_path, quota, thre
     assert examine(tmp_path).threads == threads
 
 
+def test_two_threads_of_a_core_are_one_core(files, tmp_path):
+    assert examine(tmp_path).cores == 4  # nobody says that they share one
+    siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    files |= {siblings.format(number): f"{number % 2},{number % 2 + 2}" for number in range(4)}
+    assert examine(tmp_path).cores == 2
+    files["/sys/fs/cgroup/cpu.max"] = "100000 100000"
+    assert examine(tmp_path).cores == 1
+
+
 @pytest.mark.parametrize(
     ("limit", "used", "memory", "available"), [("1000000", "400000", 1_000_000, 600_000), ("max", "5", None, None)]
 )

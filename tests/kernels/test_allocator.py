@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from rhapsode.kernels.allocator import keep_freed_memory
@@ -26,6 +27,25 @@ def run(mode: str) -> str:
 
 def test_keeping_memory_changes_no_bit_of_a_result() -> None:
     assert run("keep") == run("leave")
+
+
+HEAP = """
+import ctypes, torch
+from rhapsode.kernels.allocator import keep_freed_memory
+assert keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.sbrk.restype = ctypes.c_void_p
+large = torch.empty(3 << 30, dtype=torch.uint8)  # memory that nobody touches is none
+top = libc.sbrk(0)
+del large
+assert libc.sbrk(0) == top, "it was handed back"
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is set")
+def test_no_amount_of_freed_memory_is_handed_back() -> None:
+    done = subprocess.run([sys.executable, "-c", HEAP], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_it_says_whether_it_took_effect() -> None:

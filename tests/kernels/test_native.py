@@ -21,6 +21,7 @@ from rhapsode.kernels.cross_entropy import IGNORE, chunked_cross_entropy, cross_
 from rhapsode.kernels.flash_attention import are_contiguous, first_keys
 from rhapsode.kernels.norm import rms_norm, rms_norm_plain
 from rhapsode.kernels.rope import rotate, rotate_plain, rotation
+from rhapsode.kernels.squares import BLOCK, squares, squares_plain
 from rhapsode.kernels.swiglu import swiglu, swiglu_plain
 
 pytestmark = pytest.mark.skipif(not native.is_here(), reason="there is no C compiler on this machine")
@@ -205,6 +206,14 @@ def test_gradients_are_added_in_float32() -> None:
     assert torch.equal(total, expected)
 
 
+def test_squares_are_summed_in_float64() -> None:
+    tensors = [random(size, seed=size, dtype=torch.float32) for size in (3 * BLOCK + 7, 1, 0)]
+    tensors[0][0] = 1e20  # its square is more than float32 holds
+    assert squares(tensors) == pytest.approx(squares_plain(tensors), rel=1e-12)
+    tensors[0][5] = float("nan")
+    assert math.isnan(squares(tensors))
+
+
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
@@ -225,7 +234,7 @@ def everything() -> list[Tensor]:
     grads = torch.autograd.grad(loss, (product, w))
     numbers = [random(70_000, seed=i, dtype=torch.float32).abs() for i in range(4)]
     adamw(*([x] for x in numbers), [1.0], Adam(0.9, 0.95, rate=0.01, spread=1.0, eps=1e-8))
-    return [loss.detach(), *grads, *numbers]
+    return [loss.detach(), *grads, *numbers, torch.tensor(squares(numbers))]
 
 
 def test_threads_change_no_bit(threads: Callable[[int], None]) -> None:

@@ -3,13 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from rhapsode.core.events import Event, Events
 from rhapsode.core.home import HOME, read_record
+from rhapsode.core.machine import examine
 from rhapsode.recipe import pace
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import load_recipe
+from rhapsode.recipe.pace import here_on
 from rhapsode.recipe.plan import Plan, make_plan
+from rhapsode.train.ranks.ranks import ALONE
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +68,25 @@ def test_a_longer_time_may_mean_a_larger_batch_which_is_measured_again(
     monkeypatch.setattr(pace, "GUESS", 1.0)
     plan, _ = planned(recipe_path, tmp_path / "out", "train.budget=1h", "model.context=16")
     assert seen[0] < plan.train.batch_rows == seen[-1]
+
+
+def test_where_threads_share_cores_the_fastest_number_is_found_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, asked = torch.get_num_threads(), []
+    machine = examine(tmp_path)._replace(threads=8, cores=4)
+    monkeypatch.setattr(pace, "examine", lambda _: machine)
+    monkeypatch.setattr(pace.threads, "fastest_threads", lambda counts: asked.append(counts) or 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    try:
+        for _ in range(2):
+            torch.set_num_threads(before)
+            here_on(ALONE, out=tmp_path, events=Events())
+            assert torch.get_num_threads() == 4
+        assert asked == [(4, 8)]
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        torch.set_num_threads(3)
+        here_on(ALONE, out=tmp_path, events=Events())
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -30,7 +30,7 @@ FAST = {
 
 
 class Machine(NamedTuple):
-    """Memory and disk in bytes; `threads` is how many this process may use."""
+    """Memory and disk in bytes; `threads` is how many this process may use, `cores` on how many cores they run."""
 
     system: str
     processor: str
@@ -39,6 +39,7 @@ class Machine(NamedTuple):
     memory: int
     memory_available: int
     disk_free: int
+    cores: int
 
 
 class Figures(NamedTuple):
@@ -89,18 +90,35 @@ def examine(out: Path) -> Machine:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         processor=cpuinfo.get("model name") or platform.processor() or platform.machine(),
         flags=tuple(name for flag, name in FAST.items() if flag in present),
-        threads=_threads(),
+        threads=allowed_threads(),
         memory=min(total, limit),
         memory_available=min(available, max(limit - used, 0)),
         disk_free=shutil.disk_usage(next(p for p in (out, *out.absolute().parents) if p.exists())).free,
+        cores=min(_cores(), allowed_threads()),
     )
 
 
-def _threads() -> int:
+def allowed_threads() -> int:
     """Threads that this process may keep busy: the processors it may run on, and the quota of its control group."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = allowed_processors()
     quota, _, period = _read(Path("/sys/fs/cgroup/cpu.max")).partition(" ")
     return max(1, min(allowed, int(quota) // int(period))) if quota.isdigit() and period else allowed
+
+
+def allowed_processors() -> int:
+    """Processors that this process may run on."""
+    return len(_processors())
+
+
+def _processors() -> set[int]:
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _cores() -> int:
+    """Cores behind these processors: one where the system does not say which share a core."""
+    siblings = Path("/sys/devices/system/cpu")
+    found = {n: _read(siblings / f"cpu{n}" / "topology" / "thread_siblings_list") for n in _processors()}
+    return len({shared or str(number) for number, shared in found.items()})
 
 
 def _memory_limit() -> tuple[int, int]:

@@ -60,7 +60,7 @@ def adamw(
 ) -> None:
     """As `adamw_plain`, in C where all lie in this machine's memory in float32."""
     tensors = [*values, *firsts, *seconds, *grads]
-    if not all(map(_is_ours, tensors)) or not native.is_here():
+    if not all(map(native.is_dense_float32, tensors)) or not native.is_here():
         adamw_plain(values, firsts, seconds, grads, keeps, adam)
         return
     for value, first, second, grad, keep in zip(values, firsts, seconds, grads, keeps, strict=True):
@@ -70,11 +70,7 @@ def adamw(
 
 def accumulate(total: Tensor, grad: Tensor) -> None:
     """Add `grad`, of any type, to `total` in place."""
-    if _is_ours(total) and native.suits(grad) and grad.is_contiguous():
+    if native.is_dense_float32(total) and native.suits(grad) and grad.is_contiguous():
         native.call("accumulate", total, grad, total.numel())
     else:
         total.add_(grad)
-
-
-def _is_ours(tensor: Tensor) -> bool:
-    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()

@@ -49,6 +49,11 @@ def suits(*tensors: Tensor) -> bool:
     return all(t.dtype == torch.bfloat16 and t.device.type == "cpu" for t in tensors) and is_here()
 
 
+def is_dense_float32(tensor: Tensor) -> bool:
+    """Whether this is float32 in this machine's own memory, one number beside the other."""
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()
+
+
 def is_here() -> bool:
     return _library() is not None
 

@@ -3,6 +3,7 @@
 A speed that was measured is kept, so that planning again gives the same steps and the same hash.
 """
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from rhapsode.catalogue.figures import figures_of
 from rhapsode.core.errors import PlanRefused
 from rhapsode.core.events import Events, stage
 from rhapsode.core.home import read_record, write_record
-from rhapsode.core.machine import examine, identity
+from rhapsode.core.machine import Machine, examine, identity
 from rhapsode.core.manifest import value_sha256
-from rhapsode.kernels import native
+from rhapsode.kernels import native, threads
 from rhapsode.recipe.first import First
 from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.train.forecast import measure_speed
@@ -24,6 +25,7 @@ from rhapsode.train.settle import Here, settle
 from rhapsode.train.trainer import Data
 
 KEPT = "speeds.json"
+KEPT_THREADS = "threads.json"
 GPU_TOKENS = 1 << 16
 GPU_SHARE = 0.4
 """Of a GPU's memory, for what one micro-batch leaves for the way back."""
@@ -86,9 +88,22 @@ def here_on(ranks: Ranks, *, out: Path, events: Events) -> Here:
             tokens_at_once=GPU_TOKENS,
             bytes_at_once=int(GPU_SHARE * memory),
         )
+    if ranks.size == 1:
+        _settle_threads(machine, events=events)
     figures = figures_of(machine, events=events)
     is_fast = figures.bf16_flops >= figures.fp32_flops
     return Here(ranks=ranks.size, memory=machine.memory // ranks.neighbours, has_fast_bf16=is_fast)
+
+
+def _settle_threads(machine: Machine, *, events: Events) -> None:
+    """Where cores have two threads each, compute with as many as are fastest, unless the user has said how many."""
+    if machine.cores == machine.threads or threads.VARIABLE in os.environ:
+        return
+    found = read_record(KEPT_THREADS).get(identity(machine))
+    if found not in (machine.cores, machine.threads):
+        found = threads.fastest_threads((machine.cores, machine.threads))
+        _remember(KEPT_THREADS, identity(machine), found, events=events)
+    torch.set_num_threads(found)
 
 
 def _speed(plan: TrainPlan, data: Data, *, device: torch.device, base: Path | None, events: Events) -> float:
@@ -101,8 +116,13 @@ def _speed(plan: TrainPlan, data: Data, *, device: torch.device, base: Path | No
         return kept
     with stage("pace", events):
         found = float(f"{measure_speed(plan, data, device=device, base=base):.3g}")
-    try:
-        write_record(KEPT, read_record(KEPT) | {key: found})
-    except OSError as error:
-        events.emit("warning", message=f"the speed that was measured is not kept: {error}")
+    _remember(KEPT, key, found, events=events)
     return found
+
+
+def _remember(name: str, key: str, value: float, *, events: Events) -> None:
+    """Keep it; a home that cannot be written costs a warning."""
+    try:
+        write_record(name, read_record(name) | {key: value})
+    except OSError as error:
+        events.emit("warning", message=f"what was measured here is not kept: {error}")

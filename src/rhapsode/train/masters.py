@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 
 from rhapsode.kernels.adamw import accumulate
+from rhapsode.kernels.squares import squares
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.parameters import stacked_rows
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.optimizer import Weight
 from rhapsode.train.ranks.ranks import ALONE, Ranks
-
-BLOCK = 1 << 20
-"""Numbers that are widened at once: few enough to need no memory worth speaking of."""
 
 
 class Rows(NamedTuple):
@@ -30,8 +28,10 @@ class Masters(Protocol):
 
     Attributes:
         rows: by name, where what is trained here lies in the whole parameter.
+        needs_others: whether ranks must compute a gradient together, and not only add it up.
     """
 
+    needs_others: bool
     weights: list[Weight]
     grads: list[Tensor]
     rows: dict[str, Rows]
@@ -59,6 +59,8 @@ class Masters(Protocol):
 
 class WholeMasters:
     """Every parameter in float32 (float64 for a float64 model), beside the model that computes with rounded copies."""
+
+    needs_others = False
 
     def __init__(self, model: Decoder, *, ranks: Ranks = ALONE) -> None:
         self._params, self._ranks = dict(model.named_parameters()), ranks
@@ -89,12 +91,6 @@ class WholeMasters:
     def publish(self) -> None:
         for param, weight in zip(self._params.values(), self.weights, strict=True):
             param.copy_(weight.value)
-
-
-def squares(tensors: Sequence[Tensor]) -> float:
-    """The sum of all squares, in float64: however rows are divided among ranks, it comes out alike."""
-    blocks = (block for tensor in tensors for block in tensor.view(-1).split(BLOCK))
-    return float(torch.stack([torch.linalg.vector_norm(block.double()) for block in blocks]).square().sum())
 
 
 def matrix_parts(name: str, shape: Sequence[int], spec: ModelSpec) -> tuple[int, ...] | None:

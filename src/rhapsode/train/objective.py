@@ -40,10 +40,14 @@ class Objective(Protocol):
     def __call__(self, model: Decoder, batch: Batch) -> LossSum: ...
 
 
+def hidden_states(model: Decoder, batch: Batch) -> Tensor:
+    """What the projection to the vocabulary gets, [B,T,D]; attention stays within documents."""
+    attend = DenseAttend(batch.documents, dtype=model.embedding.weight.dtype)
+    hidden: Tensor = model(batch.ids, batch.positions, attend=attend)
+    return hidden if model.spec.logit_scale == 1 else hidden * model.spec.logit_scale
+
+
 def next_token(model: Decoder, batch: Batch) -> LossSum:
     """Every token is predicted from those before it in its document."""
-    attend = DenseAttend(batch.documents, dtype=model.embedding.weight.dtype)
-    hidden = model(batch.ids, batch.positions, attend=attend)
-    if model.spec.logit_scale != 1:
-        hidden = hidden * model.spec.logit_scale
+    hidden = hidden_states(model, batch)
     return chunked_cross_entropy(hidden, model.head.weight, batch.targets, softcap=model.spec.logit_softcap)

@@ -2,7 +2,8 @@
 
 The model computes in its own type (bfloat16); `Masters` holds what is really trained, in float32. The gradient of a
 step is the sum over all its micro-batches, on all ranks, divided by all their valid tokens: any split into ranks and
-micro-batches gives the same one. The weights move only if the gradient is finite.
+micro-batches gives the same one. The weights move only if the gradient is finite. Where memory runs out on one rank,
+all of them give the step up together.
 """
 
 import math
@@ -13,6 +14,7 @@ import torch
 
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.masters import Masters
+from rhapsode.train.memory import OutOfMemory, is_out_of_memory
 from rhapsode.train.objective import Batch, Objective
 from rhapsode.train.optimizer import Optimizer
 from rhapsode.train.ranks.ranks import ALONE, Ranks
@@ -52,20 +54,30 @@ def train_step(
         accept: given the loss of a token and the norm before clipping, says whether the weights may move.
         ranks: the processes among which the step's rows are divided; `micro_batches` are those of this one.
         between: called after each micro-batch, for a display that wants to stay alive.
+
+    Raises:
+        OutOfMemory: on all ranks, as there was not enough on one; nothing has moved.
     """
-    sums = ranks.sum(gradient(model, micro_batches, objective=objective, masters=masters, between=between))
-    loss, tokens = sums[0], int(sums[1])
+    found, failure = (0.0, 0), None
+    try:
+        found = gradient(model, micro_batches, objective=objective, masters=masters, between=between)
+    except (RuntimeError, MemoryError) as error:
+        if masters.needs_others or not is_out_of_memory(error):
+            raise
+        failure = error
+        model.zero_grad(set_to_none=True)
+    loss, tokens, failures = ranks.sum([*found, float(failure is not None)])
+    if failures:
+        raise OutOfMemory from failure
     assert tokens > 0, "a step without a target"
     masters.reduce()
-    torch._foreach_div_(masters.grads, tokens)
-    grad_norm = masters.norm()
+    grad_norm = masters.norm() / tokens
     moved = accept(loss / tokens, grad_norm)
     if moved:
-        if grad_norm > clip:
-            torch._foreach_mul_(masters.grads, clip / grad_norm)
+        torch._foreach_mul_(masters.grads, min(1.0, clip / grad_norm if grad_norm else 1.0) / tokens)
         optimizer.step(masters.grads, scale=scale)
         masters.publish()
-    return StepResult(loss / tokens, tokens, grad_norm, moved)
+    return StepResult(loss / tokens, int(tokens), grad_norm, moved)
 
 
 def gradient(

@@ -19,7 +19,7 @@ from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.health import after, trouble
 from rhapsode.train.loader import Loader
 from rhapsode.train.masters import Masters, WholeMasters
-from rhapsode.train.memory import OutOfMemory, is_out_of_memory
+from rhapsode.train.memory import is_out_of_memory
 from rhapsode.train.objective import Batch, Objective, next_token
 from rhapsode.train.optimizer import AdamW, Both, Muon, Optimizer
 from rhapsode.train.plan import TrainPlan
@@ -74,7 +74,7 @@ class Trainer:
             machine=dict(machine or {}),
             micro_batch_rows=plan.micro_batch_rows,
         )
-        self._load = Loader(
+        self.load = Loader(
             data.tokens.split("train"),
             data.training,
             rows=plan.batch_rows,
@@ -119,18 +119,13 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if is_judged:
-                raise _no_room_to_move() from error
-            if self.ranks.size > 1:  # the others are in the midst of it, and cannot be called back
-                raise _no_room_to_compute(self.state.micro_batch_rows) from error
-            self.model.zero_grad(set_to_none=True)
-            raise OutOfMemory from error
+            raise (_no_room_to_move() if is_judged else _no_room_to_compute(self.state.micro_batch_rows)) from error
         self.state = after(self.state, result)
         return result
 
     def _micro_batches(self) -> list[Batch]:
         """This rank's share of the step's rows."""
-        batch, at_once = self._load(self.state.place), self.state.micro_batch_rows
+        batch, at_once = self.load(self.state.place), self.state.micro_batch_rows
         found = batch.split(at_once) if len(batch.ids) else []
         if not self.is_sharded:
             return found
@@ -141,7 +136,7 @@ class Trainer:
 
     def rows_of(self, place: int) -> list[int]:
         """The packed rows of a step, by its place in the order of the data."""
-        return self._load.rows_of(place)
+        return self.load.rows_of(place)
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint."""
@@ -205,7 +200,7 @@ def _in_shares(
 
 def _no_room_to_compute(rows: int) -> RhapsodeError:
     return RhapsodeError(
-        f"memory ran out with {rows} rows at once; several ranks cannot change that on the way",
+        f"memory ran out with {rows} rows at once; ranks that share a model cannot change that on the way",
         "set train.micro_batch_rows lower and go on with --resume",
     )
 

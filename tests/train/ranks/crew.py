@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from tests.train.conftest import CPU, load_data, make_plan, make_run
+from tests.train.test_memory import Greedy
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events, JsonLines
 from rhapsode.kernels.cross_entropy import LossSum
 from rhapsode.model.decoder import Decoder
-from rhapsode.train.objective import Batch, next_token
+from rhapsode.train.objective import Batch, Objective, next_token
 from rhapsode.train.ranks.join import joined
 from rhapsode.train.ranks.ranks import Ranks
 from rhapsode.train.signals import stop_wishes
@@ -59,12 +60,15 @@ def step(job: dict[str, Any], data: Data, ranks: Ranks) -> dict[str, Any]:
 def run(job: dict[str, Any], data: Data, ranks: Ranks) -> str:
     """A whole run, with its checkpoints."""
     plan = make_plan(vocab_size=data.tokenizer.vocab_size, **job["plan"])
-    moment, number = job.get("die", {}).get(str(ranks.rank), (0, 0))
+    rank = str(ranks.rank)
+    objective: Objective = Mortal(*job["die"][rank]) if rank in job.get("die", {}) else next_token
+    if rank in job.get("short", {}):
+        objective = Greedy(job["short"][rank])
     run_dir = Path(job["to"])
     with JsonLines(run_dir / f"events-{ranks.rank}.jsonl") as journal, stop_wishes() as wish:
         events = Events(journal)
         ranks.listen(events)
-        train = make_run(plan, data, run_dir, events=events, wish=wish, objective=Mortal(moment, number), ranks=ranks)
+        train = make_run(plan, data, run_dir, events=events, wish=wish, objective=objective, ranks=ranks)
         return str(train(resume=job["resume"]))
 
 

@@ -10,6 +10,19 @@ void accumulate(float *sum, const bf16 *grad, long length) {
     for (long i = 0; i < length; i++) sum[i] += widen(grad[i]);
 }
 
+/* The squares of each block of `size` numbers are summed: fixed blocks, so that threads change no bit. */
+void squares(const float *x, long length, long size, double *sums) {
+    long blocks = (length + size - 1) / size;
+#pragma omp parallel for schedule(static)
+    for (long b = 0; b < blocks; b++) {
+        long end = (b + 1) * size < length ? (b + 1) * size : length;
+        double sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (long i = b * size; i < end; i++) sum += (double)x[i] * x[i];
+        sums[b] = sum;
+    }
+}
+
 /* AdamW with decoupled decay: `keep` is 1 - rate * decay, `rate` has the first moment's correction in it, `spread` is
    one over the root of the second's. */
 void adamw(float *value, float *first, float *second, const float *grad, long length, float beta1, float beta2,

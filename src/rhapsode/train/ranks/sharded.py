@@ -15,8 +15,9 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from rhapsode.kernels.cross_entropy import LossSum
+from rhapsode.kernels.squares import squares
 from rhapsode.model.decoder import Decoder
-from rhapsode.train.masters import Rows, matrix_parts, squares
+from rhapsode.train.masters import Rows, matrix_parts
 from rhapsode.train.objective import Batch, Objective
 from rhapsode.train.optimizer import Weight
 from rhapsode.train.ranks.ranks import Ranks
@@ -38,6 +39,8 @@ def shard(model: Decoder, *, dtype: torch.dtype, device: torch.device) -> FSDPMo
 
 class ShardedMasters:
     """This rank's rows of every parameter, and of their gradients."""
+
+    needs_others = True
 
     def __init__(self, model: FSDPModule, *, ranks: Ranks) -> None:
         assert isinstance(model, Decoder)
