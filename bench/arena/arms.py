@@ -54,8 +54,8 @@ class Arm(NamedTuple):
     def spec(self, shape: Shape) -> ModelSpec:
         if self.size is None:
             return shape.spec(self.family)
-        config = ModelConfig.model_validate({"size": self.size, "family": self.family, "context": shape.context})
-        return shape_of(config, ids=Ids(shape.vocab, **IDS)).spec
+        config = ModelConfig.model_validate({"family": self.family, "context": shape.context})
+        return shape_of(config, size=self.size, ids=Ids(shape.vocab, **IDS)).spec
 
 
 def iterations(count: int) -> Alter:
@@ -75,6 +75,14 @@ def by_head(trainer: Trainer) -> None:
         for w in masters.weights
     ]
     trainer.optimizer = make_optimizer(trainer.plan, masters)
+
+
+def both(*alters: Alter) -> Alter:
+    def alter(trainer: Trainer) -> None:
+        for each in alters:
+            each(trainer)
+
+    return alter
 
 
 def momentum(value: float) -> Alter:
@@ -154,6 +162,7 @@ ARMS: dict[str, Arm] = {
     "Muon: four iterations": Arm(alter=iterations(4)),
     "Muon: three iterations": Arm(alter=iterations(3)),
     "Muon: by head": Arm(alter=by_head),
+    "Muon: by head, four iterations": Arm(alter=both(by_head, iterations(4))),
     "Muon: momentum 0.9": Arm(alter=momentum(0.9), pace=AS_PLANNED),
     "Muon: rate x 0.7": Arm(rates=(0.7, 1.0), pace=AS_PLANNED),
     "Muon: rate x 1.4": Arm(rates=(1.4, 1.0), pace=AS_PLANNED),
@@ -173,6 +182,8 @@ ARMS: dict[str, Arm] = {
     "no weight decay": Arm({"weight_decay": 0}, pace=AS_PLANNED),
     "z-loss 1e-4": Arm(alter=z_loss(1e-4), pace=AS_PLANNED),  # in one operator it would cost next to nothing
     "no norms on queries and keys": Arm(family="llama"),
+    "1M parameters": Arm(size=1_000_000),
+    "2M parameters": Arm(size=2_000_000),
     "4M parameters": Arm(size=4_000_000),
     "8M parameters": Arm(size=8_000_000),
     "30M parameters": Arm(size=30_000_000),

@@ -9,30 +9,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from arena.flash import FlashAttend
-from rhapsode.kernels.cross_entropy import LossSum, chunked_cross_entropy
 from rhapsode.model.decoder import Decoder
-from rhapsode.train.objective import Batch, next_token
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.trainer import Data, Trainer
 
-TREATMENTS = ("flash", "float8", "compiled")
+TREATMENTS = ("float8", "compiled")
 FLOAT8 = Path(sys.prefix) / "float8"
 """Where torchao lies: apart, because transformers loads it wherever it sees it."""
 FLOAT8_MULTIPLE = 16
 """Both sides of a matrix must divide by it for the scaled product."""
 
 
-def flash_next_token(model: Decoder, batch: Batch) -> LossSum:
-    """`next_token` with attention over ranges in place of a mask."""
-    hidden = model(batch.ids, batch.positions, attend=FlashAttend(batch.documents))
-    return chunked_cross_entropy(hidden, model.head.weight, batch.targets)
-
-
 def treated(plan: TrainPlan, data: Data, *, device: torch.device, by: tuple[str, ...]) -> Trainer:
     """The trainer of the product, changed as `by` says; without any, exactly that."""
-    objective = flash_next_token if "flash" in by else next_token
-    trainer = Trainer(plan, data, device=device, objective=objective)
+    trainer = Trainer(plan, data, device=device)
     if "float8" in by:
         to_float8(trainer.model, emulate=device.type != "cuda")
     if "compiled" in by:

@@ -47,8 +47,8 @@ def settled(spec: ModelSpec | None, data: Data, *, train: dict[str, Any], seed: 
         }
     )
     loaded = LoadedRecipe(recipe, Path("bench.yaml"), Path(), "", {}, None)
-    first = from_scratch(recipe, data.tokenizer) if spec is None else First(spec, tuple(spec.eos), None, [])
     here = here_on(ALONE, out=Path(), events=Events())
+    first = from_scratch(recipe, data, here=here) if spec is None else First(spec, tuple(spec.eos), None, [])
     plan, _ = settle_here(loaded, first, data, ranks=ALONE, here=here, events=Events())
     return plan
 

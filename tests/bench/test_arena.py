@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from arena.documents import Stream, write_documents
-from arena.flash import FlashAttend, bounds
 from arena.held_out import HeldOut
 from arena.ours import scores
 from arena.shape import SIZES
@@ -15,10 +14,9 @@ from arena.standing import reached, table, verdicts
 from peers.loop import Habits, How, Loop
 from peers.plain_gpt import PlainGPT
 from peers.transformers_llama import TransformersLlama
-from tests.conftest import make_decoder, make_spec, random_documents
+from tests.conftest import make_decoder, make_spec
 
 from rhapsode.corpus.tokens import Tokens
-from rhapsode.kernels.attention import Weighing, attend_plain, document_mask
 from rhapsode.train.objective import Batch, next_token
 
 CPU = torch.device("cpu")
@@ -78,24 +76,6 @@ def test_our_scores_are_those_that_we_train():
     found = scores(SimpleNamespace(model=model), ids)
     nats = torch.nn.functional.cross_entropy(found.flatten(0, 1), targets.flatten(), reduction="sum")
     torch.testing.assert_close(nats, next_token(model, batch).total.detach(), rtol=1e-5, atol=1e-3)
-
-
-def test_ranges_are_the_documents_of_the_rows():
-    documents = torch.tensor([[1, 1, 2, 0], [1, 1, 1, 1]])
-    found = bounds(documents)
-    assert found[:5].tolist() == [0, 2, 3, 4, 8]
-    assert set(found[5:].tolist()) == {8}
-
-
-@pytest.mark.parametrize("kv_heads", [4, 2])
-def test_attention_in_ranges_is_attention_under_the_mask(kv_heads):
-    documents = random_documents((3, 40), seed=1)
-    random = torch.Generator().manual_seed(0)
-    q = torch.randn(3, 40, 4, 8, generator=random)
-    k, v = (torch.randn(3, 40, kv_heads, 8, generator=random) for _ in range(2))
-    weighing = Weighing(0.3)
-    expected = attend_plain(q, k, v, weighing, mask=document_mask(documents))
-    torch.testing.assert_close(FlashAttend(documents)(0, q, k, v, weighing), expected)
 
 
 def test_the_rate_rises_falls_and_ends_at_its_floor():

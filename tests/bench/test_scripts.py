@@ -38,9 +38,9 @@ def test_throughput_measures_speed_and_memory_of_both(tmp_path, documents):
 def mix(tmp_path):
     """The options that make a mix of some small sets."""
     for number, name in enumerate(("novels", "openstax-textbooks", "python-code")):
-        lines = "".join(json.dumps({"text": text}) + "\n" for text in make_texts(400, seed=number))
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in make_texts(2000, seed=number))
         (tmp_path / f"{name}.jsonl.zst").write_bytes(zstandard.compress(lines.encode()))
-    return ("--data", tmp_path, "--train-characters", 5_000, "--held-out-characters", 500)
+    return ("--data", tmp_path, "--train-characters", 60_000, "--held-out-characters", 500)
 
 
 def test_time_to_quality_races_and_shows(tmp_path, mix):

@@ -2,19 +2,22 @@ import re
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rhapsode.core.errors import PlanRefused
 from rhapsode.model.config import ModelConfig
 from rhapsode.model.decoder import Decoder
-from rhapsode.model.size import HEAD_DIM, Ids, Shape, shape_of
+from rhapsode.model.size import HEAD_DIM, ORDINARY_SIZE, ROUND, TOKENS, Ids, Shape, best_size, shape_of
 
 SIZES = ("1m", "2m", "3m", "5m", "8m", "15m", "30m", "60m", "125m", "350m", "1b")
 
 
 def shape(size: str, *, vocab_size: int = 4096, **changes: object) -> Shape:
     config = ModelConfig.model_validate({"size": size, **changes})
-    return shape_of(config, ids=Ids(vocab_size=vocab_size, bos=0, eos=1, pad=2))
+    assert config.size is not None
+    return shape_of(config, size=config.size, ids=Ids(vocab_size=vocab_size, bos=0, eos=1, pad=2))
 
 
 @pytest.mark.parametrize("family", ["qwen3", "llama"])
@@ -114,3 +117,45 @@ def test_training_flops_of_a_token_are_six_times_the_products_and_the_attention(
 def number(text: str) -> int:
     assert re.fullmatch(r"[0-9,]+", text)
     return int(text.replace(",", ""))
+
+
+MANY = 10**12
+
+
+def size_for(
+    *, tokens: float | None = None, operations: float | None = None, data: int = MANY, vocab: int = 4096
+) -> int:
+    return best_size(tokens=tokens, operations=operations, num_tokens=data, vocab_size=vocab)[0]
+
+
+def test_a_budget_in_tokens_gives_so_many_parameters_that_each_has_its_share() -> None:
+    assert size_for(tokens=30_000_000 * TOKENS) == 30_000_000
+    assert size_for() == ORDINARY_SIZE
+
+
+@given(st.floats(1e13, 1e22), st.floats(1, 1000))
+def test_more_time_is_never_a_smaller_model_and_its_size_is_a_round_one(operations: float, more: float) -> None:
+    size = size_for(operations=operations)
+    assert size <= size_for(operations=operations * more)
+    digits = size / 10 ** (len(str(size)) - 1)
+    assert digits in ROUND
+
+
+def test_a_hundred_times_the_time_is_ten_times_the_size() -> None:
+    assert size_for(operations=1e19) == 10 * size_for(operations=1e17)
+
+
+def test_where_the_data_would_be_read_too_often_a_larger_model_reads_it_less_often() -> None:
+    assert size_for(operations=1e16, data=100_000_000) < size_for(operations=1e16, data=15_000_000)
+    _, why = best_size(tokens=None, operations=1e16, num_tokens=15_000_000, vocab_size=4096)
+    assert "4 passes over 15,000,000 tokens" in why
+
+
+def test_little_data_is_not_learned_by_heart_however_long_it_takes() -> None:
+    assert size_for(operations=1e22, data=10_000_000) == size_for(tokens=1e12, data=10_000_000) == 20_000_000
+
+
+def test_half_of_the_smallest_model_is_its_vocabulary() -> None:
+    assert size_for(tokens=1000, vocab=262_144) == 30_000_000
+    _, why = best_size(tokens=1000, operations=None, num_tokens=MANY, vocab_size=262_144)
+    assert "smallest for this vocabulary" in why

@@ -70,6 +70,14 @@ def test_a_longer_time_may_mean_a_larger_batch_which_is_measured_again(
     assert seen[0] < plan.train.batch_rows == seen[-1]
 
 
+def test_without_a_size_the_budget_decides_how_large_the_model_is(recipe_path: Path, tmp_path: Path) -> None:
+    plan, _ = planned(recipe_path, tmp_path / "out", "model.size=null", "train.budget=1h")
+    (said,) = (decision for decision in plan.decisions if decision.name == "size")
+    assert said.value == "1.0m"
+    assert plan.train.spec.parameters < 2_000_000
+    assert "the smallest for this vocabulary" in said.because  # these few texts would do with less
+
+
 def test_where_threads_share_cores_the_fastest_number_is_found_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

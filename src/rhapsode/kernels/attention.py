@@ -1,10 +1,10 @@
 """Attention over whole rows of packed documents, for training and for measuring.
 
 On a CPU torch's fused attention reaches a tenth of the speed of a bfloat16 matrix product. In bfloat16, where the
-processor multiplies it, attention is our own (`flash_attention.py`). Elsewhere the fast path is two batched matrix
-products and a softmax, in blocks of queries: a block looks only at the keys between the beginning of its first query's
-window and its own end, which leaves out most of what is masked anyway. Attention never crosses from one document to the
-next.
+processor multiplies it, attention is our own (`flash_attention.py`), and on a GPU it is torch's over ranges of tokens
+(`varlen_attention.py`). Elsewhere the fast path is two batched matrix products and a softmax, in blocks of queries: a
+block looks only at the keys between the beginning of its first query's window and its own end, which leaves out most of
+what is masked anyway. Attention never crosses from one document to the next.
 
 Shapes: B rows, T positions, H query heads, K key/value heads, C head size. q [B,T,H,C]; k, v [B,T,K,C]; documents
 [B,T].
@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhapsode.kernels import flash_attention
+from rhapsode.kernels import flash_attention, varlen_attention
 from rhapsode.kernels.flash_attention import attend_flash, first_keys
+from rhapsode.kernels.varlen_attention import attend_ranges, bounds
 
 QUERY_BLOCK = 128
 
@@ -156,6 +157,8 @@ class DenseAttend:
         if window is not None and window >= self._documents.shape[1]:
             window = None
         if q.device.type != "cpu" or weighing.softcap is not None:
+            if weighing.softcap is None and varlen_attention.suits(q, k) and self._are_contiguous:
+                return attend_ranges(q, k, v, weighing.scale, at=self._bounds, window=window)
             return attend_plain(q, k, v, weighing, mask=self._mask(window))
         if self._is_narrow and flash_attention.suits(q) and self._are_contiguous:
             return attend_flash(q, k, v, weighing.scale, first=self._first(window))
@@ -164,6 +167,10 @@ class DenseAttend:
     @cached_property
     def _are_contiguous(self) -> bool:
         return flash_attention.are_contiguous(self._documents)
+
+    @cached_property
+    def _bounds(self) -> Tensor:
+        return bounds(self._documents)
 
     def _first(self, window: int | None) -> Tensor:
         if window not in self._firsts:

@@ -19,7 +19,12 @@ class ModelConfig(Config):
         description="Weights to start from: a pulled model's name, or a model directory, relative to the recipe. "
         "Its shape and its tokenizer are kept.",
     )
-    size: Count = Field(default=5_000_000, description="Number of parameters to aim at, embedding included: 5m, 60m.")
+    size: Count | None = Field(
+        default=None,
+        ge=1,
+        description="Number of parameters to aim at, embedding included: 5m, 60m. If absent, as many as a budget in "
+        "tokens or in minutes is best spent on; with another budget 5m.",
+    )
     family: Literal["qwen3", "llama"] = Field(
         default="qwen3", description="Architecture that config.json announces; qwen3 normalises queries and keys."
     )

@@ -3,15 +3,20 @@
 from typing import NamedTuple
 
 from rhapsode.core.errors import PlanRefused
-from rhapsode.corpus.tokens import SPLITS, Tokens
-from rhapsode.model.size import Ids, shape_of
+from rhapsode.core.units import format_count
+from rhapsode.corpus.tokens import SPLITS
+from rhapsode.model.size import Ids, best_size, shape_of
 from rhapsode.model.spec import ModelSpec
 from rhapsode.recipe.base import Base
 from rhapsode.recipe.begin import begin_of_pieces
 from rhapsode.recipe.recipe import Recipe
-from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.plan import Decision
+from rhapsode.train.settle import Here
+from rhapsode.train.trainer import Data
 from rhapsode.weights.directory import stop_tokens
+
+UTILISATION = 0.6
+"""Of the measured rate of matrix products, about what training reaches."""
 
 
 class First(NamedTuple):
@@ -23,25 +28,37 @@ class First(NamedTuple):
     decisions: list[Decision]
 
 
-def from_scratch(recipe: Recipe, tokenizer: Tokenizer) -> First:
-    """The shape that `model.size` asks for.
+def from_scratch(recipe: Recipe, data: Data, *, here: Here) -> First:
+    """The shape that `model.size` asks for, or the budget.
 
     Raises:
         PlanRefused: the vocabulary alone needs more than that.
     """
-    shape = shape_of(recipe.model, ids=Ids(tokenizer.vocab_size, tokenizer.bos, tokenizer.eos, tokenizer.pad))
+    tokenizer, chosen = data.tokenizer, []
+    config, size = recipe.model, recipe.model.size
+    if size is None:
+        amount, unit = recipe.train.budget
+        operations = None if here.flops is None else amount * here.flops * UTILISATION
+        size, why = best_size(
+            tokens=amount if unit == "tokens" else None,
+            operations=operations if unit == "seconds" else None,
+            num_tokens=data.training.num_targets,
+            vocab_size=tokenizer.vocab_size,
+        )
+        chosen = [Decision("size", format_count(size), why)]
+    shape = shape_of(config, size=size, ids=Ids(tokenizer.vocab_size, tokenizer.bos, tokenizer.eos, tokenizer.pad))
     stops = tuple(sorted({tokenizer.eos, tokenizer.end_of_turn}))
-    return First(shape.spec, stops, None, [Decision(*row) for row in shape.derivation])
+    return First(shape.spec, stops, None, chosen + [Decision(*row) for row in shape.derivation])
 
 
-def from_base(base: Base, recipe: Recipe, tokens: Tokens, tokenizer: Tokenizer) -> First:
+def from_base(base: Base, recipe: Recipe, data: Data) -> First:
     """The base's own.
 
     Raises:
         PlanRefused: the tokens have an id that the base has no row for.
     """
-    spec = base.spec
-    if (largest := max(tokens.split(name).largest for name in SPLITS)) >= spec.vocab_size:
+    spec, tokenizer = base.spec, data.tokenizer
+    if (largest := max(data.tokens.split(name).largest for name in SPLITS)) >= spec.vocab_size:
         raise PlanRefused(
             f"{base.title}: its tokenizer gives token {largest:,}, the model has {spec.vocab_size:,}",
             "put the tokenizer beside the model that it was trained with",

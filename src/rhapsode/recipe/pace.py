@@ -16,6 +16,7 @@ from rhapsode.core.home import read_record, write_record
 from rhapsode.core.machine import Machine, examine, identity
 from rhapsode.core.manifest import value_sha256
 from rhapsode.kernels import native, threads
+from rhapsode.kernels.peak import measure_peak_flops
 from rhapsode.recipe.first import First
 from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.train.forecast import measure_speed
@@ -87,12 +88,18 @@ def here_on(ranks: Ranks, *, out: Path, events: Events) -> Here:
             has_fast_bf16=torch.cuda.is_bf16_supported(including_emulation=False),
             tokens_at_once=GPU_TOKENS,
             bytes_at_once=int(GPU_SHARE * memory),
+            flops=measure_peak_flops(torch.bfloat16, device=ranks.device),
         )
     if ranks.size == 1:
         _settle_threads(machine, events=events)
     figures = figures_of(machine, events=events)
     is_fast = figures.bf16_flops >= figures.fp32_flops
-    return Here(ranks=ranks.size, memory=machine.memory // ranks.neighbours, has_fast_bf16=is_fast)
+    return Here(
+        ranks=ranks.size,
+        memory=machine.memory // ranks.neighbours,
+        has_fast_bf16=is_fast,
+        flops=max(figures.bf16_flops, figures.fp32_flops),
+    )
 
 
 def _settle_threads(machine: Machine, *, events: Events) -> None:

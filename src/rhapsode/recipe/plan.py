@@ -129,7 +129,7 @@ def make_plan(
         tokens = Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events))
         data = _packed(tokens, context=recipe.model.context)
     _tell(data, events)
-    first = from_scratch(recipe, data.tokenizer) if base is None else from_base(base, recipe, tokens, data.tokenizer)
+    first = from_scratch(recipe, data, here=here) if base is None else from_base(base, recipe, data)
     train, decisions = settle_here(loaded, first, data, ranks=ranks, here=here, events=events)
     return Plan(
         recipe=recipe,

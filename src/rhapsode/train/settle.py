@@ -44,6 +44,8 @@ class Here(NamedTuple):
         tokens_at_once, bytes_at_once: what is worth computing at once, and what that may leave in memory for the way
             back.
         tokens_per_second: how fast a step of this kind is, measured or guessed; only a budget in minutes needs it.
+        flops: operations a second of a matrix product in the type that computes; only a budget in minutes without a
+            model's size needs it.
     """
 
     ranks: int = 1
@@ -52,6 +54,7 @@ class Here(NamedTuple):
     tokens_at_once: int = 2048
     bytes_at_once: int = GiB
     tokens_per_second: float | None = None
+    flops: float | None = None
 
 
 ORDINARY = Here()
