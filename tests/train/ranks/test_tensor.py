@@ -16,13 +16,13 @@ from rhapsode.train.trainer import Data
 
 LONG = {
     "precision": "fp64",
-    "validate_every": 50,
     "micro_batch_rows": 4,
     "steps": 50,
     "decay_steps": 25,
+    "validate_every": 50,
     "save_every": 50,
 }
-SHORT = {**LONG, "steps": 4, "decay_steps": 2, "save_every": 2, "validate_every": 4}
+SHORT = {**LONG, "steps": 4, "decay_steps": 2, "validate_every": 4, "save_every": 2}
 ADAMW = {"optimizer": "adamw", "learning_rate": 0.003}
 UNTIED = {"config": CASES["llama"]}
 PLANS: dict[str, dict[str, Any]] = {

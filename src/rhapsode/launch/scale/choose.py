@@ -47,7 +47,7 @@ def built(gpus: int, machines: Machines) -> Iterator[Layout]:
 def further(gpus: int, machines: Machines) -> Iterator[Layout]:
     """Layouts in which several groups of ranks hold the model in shares."""
     for layout in built(gpus, machines):
-        for shards in (1 << power for power in range(3, gpus.bit_length())):
+        for shards in (1 << power for power in range(2, gpus.bit_length())):
             if shards < layout.shards:
                 yield layout._replace(shards=shards, replicas=layout.shards // shards)
 
