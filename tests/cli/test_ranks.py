@@ -15,6 +15,13 @@ from tests.train.ranks.conftest import free_port
 from rhapsode.core.events import read_events
 from rhapsode.core.manifest import verify
 
+LAYOUTS = [
+    ("shard", "train.parallel=shard", "shard"),
+    ("replicate", "train.parallel=replicate", "replicate"),
+    ("tensor", "train.tensor=2", "1 x 2 tensor"),
+]
+"""A name, what asks for it, and what the plan then says."""
+
 
 def call(recipe: Path, *command: str, ranks: int) -> subprocess.CompletedProcess[str]:
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port())]
@@ -31,24 +38,25 @@ def call(recipe: Path, *command: str, ranks: int) -> subprocess.CompletedProcess
 
 @pytest.mark.slow
 def test_two_ranks_walk_a_recipe_and_one_goes_on(recipe_path: Path) -> None:  # noqa: F811
-    for parallel in ("shard", "replicate"):
-        asked = (recipe_path.name, "--set", f"train.parallel={parallel}", "--out", parallel, "--json")
+    for layout, value, told in LAYOUTS:
+        asked = (recipe_path.name, "--set", value, "--set", "model.width=256", "--out", layout, "--json")
         ended = call(recipe_path, "run", *asked, ranks=2)
         assert ended.returncode == 0, ended.stderr
         result = json.loads(ended.stdout)  # one line: that of one rank
         verify(recipe_path.parent / result["model"])
         assert (recipe_path.parent / result["report"]).exists()
-        assert re.search(rf"2 ranks +{parallel} ", ended.stderr)
+        assert re.search(rf"2 ranks +{told} ", ended.stderr)
         assert ended.stderr.count("Training\n") == 1
 
-    run_dir = recipe_path.parent / "shard" / "runs" / "small"
-    shutil.rmtree(run_dir / "step-000004")
-    again = (recipe_path.name, "--set", "train.parallel=shard", "--out", "shard", "--resume", "--json")
-    ended = call(recipe_path, "train", *again, ranks=1)
-    assert ended.returncode == 0, ended.stderr
-    told = [event.fields for event in read_events(run_dir / "events.jsonl") if event.kind == "resumed_elsewhere"]
-    assert any(change.startswith("ranks") for change in told[0]["changes"])
-    verify(run_dir / "step-000004")
+    for layout, change in (("shard", "parallel: shard -> replicate"), ("tensor", "tensor: 2 -> 1")):
+        run_dir = recipe_path.parent / layout / "runs" / "small"
+        shutil.rmtree(run_dir / "step-000004")
+        again = (recipe_path.name, "--set", "model.width=256", "--out", layout, "--resume", "--json")
+        ended = call(recipe_path, "train", *again, ranks=1)
+        assert ended.returncode == 0, ended.stderr
+        said = [event.fields for event in read_events(run_dir / "events.jsonl") if event.kind == "resumed_elsewhere"]
+        assert {"ranks: 2 -> 1", change} <= {*said[0]["changes"]}
+        verify(run_dir / "step-000004")
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import unittest.mock
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from rhapsode.corpus.packing import pack
 from rhapsode.corpus.tokens import Tokens
 from rhapsode.kernels.cross_entropy import LossSum
 from rhapsode.model.decoder import Decoder
+from rhapsode.model.families.registry import spec_from_config
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.checkpoints import Evidence
 from rhapsode.train.loop import Run
@@ -22,17 +25,18 @@ from rhapsode.train.objective import Batch, Objective, next_token
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
 from rhapsode.train.signals import StopWish
-from rhapsode.train.trainer import Data, Trainer
+from rhapsode.train.trainer import PRECISIONS, Data, Trainer
 from rhapsode.weights.checkpoint import TrainingState
 
 CONTEXT = 32
 CPU = torch.device("cpu")
 
 
-def make_plan(*, vocab_size: int, **changes: Any) -> TrainPlan:
-    """A run of some seconds; a row is 32 tokens."""
+def make_plan(*, vocab_size: int, config: Mapping[str, Any] | None = None, **changes: Any) -> TrainPlan:
+    """A run of some seconds, by default of a small Qwen 3; a row is 32 tokens."""
+    own = make_spec(vocab_size=vocab_size, context=CONTEXT)
     plan = TrainPlan(
-        spec=make_spec(vocab_size=vocab_size, context=CONTEXT),
+        spec=own if config is None else spec_from_config({**config, "vocab_size": vocab_size}),
         init_seed=0,
         base=None,
         stops=(1, 4),
@@ -61,8 +65,18 @@ def make_plan(*, vocab_size: int, **changes: Any) -> TrainPlan:
         max_skips=3,
         recompute=False,
         parallel="replicate",
+        tensor=1,
     )
     return dataclasses.replace(plan, **changes)
+
+
+@contextlib.contextmanager
+def numbers(precision: str | None) -> Iterator[None]:
+    """Plans may ask for "fp64" here, in which two orders of the same sums give the same numbers after any training."""
+    with unittest.mock.patch.dict(PRECISIONS, fp64=torch.float64):
+        torch.set_default_dtype(torch.float64 if precision == "fp64" else torch.float32)
+        yield
+        torch.set_default_dtype(torch.float32)
 
 
 def load_data(path: Path) -> Data:

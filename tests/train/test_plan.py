@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from tests.conftest import make_spec
 
 from rhapsode.core.errors import PlanRefused
+from rhapsode.core.units import GiB
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
 from rhapsode.train.plan import Decision, TrainPlan
-from rhapsode.train.settle import ADAMW_RATE, EMBEDDING_RATE, GENTLER, MUON_RATE, Here, settle
+from rhapsode.train.settle import ADAMW_RATE, EMBEDDING_RATE, GENTLER, MUON_RATE, WHOLE_BYTES, Here, settle
 
 SPEC = dataclasses.replace(make_spec(), width=384, context=512)
 
@@ -202,17 +203,40 @@ def test_what_needs_no_derivation_is_taken_over() -> None:
         ("spike", None),
         ("max_skips", 4),
         ("parallel", "shard"),
+        ("tensor", 2),
         ("recompute", True),
         ("samples", 3),
     ],
 )
 def test_no_field_is_dead(field: str, value: Any) -> None:
-    assert settled(**{field: value})[0] != settled()[0]
+    two = Here(ranks=2)
+    assert settled(here=two, **{field: value})[0] != settled(here=two)[0]
 
 
 def test_the_list_of_fields_above_is_complete() -> None:
     marks = [mark for mark in test_no_field_is_dead.pytestmark if mark.name == "parametrize"]
     assert {row[0] for row in marks[0].args[1]} == set(TrainConfig.model_fields)
+
+
+def test_ranks_that_divide_products_are_told_with_how_the_rest_is_held() -> None:
+    eight = Here(ranks=8, memory=GiB)
+    plan, said = settled(tensor=2, parallel="shard", here=eight)
+    assert (plan.tensor, plan.parallel, said["8 ranks"].value) == (2, "shard", "4 x 2 tensor, shard")
+    assert settled(tensor=2, here=eight._replace(ranks=2))[1]["2 ranks"].value == "1 x 2 tensor"
+    assert settled(here=eight)[1]["8 ranks"].value == "replicate"
+
+
+def test_a_share_of_a_model_fits_where_the_whole_does_not() -> None:
+    here = Here(ranks=2, memory=round(1.9 * WHOLE_BYTES * SPEC.parameters))
+    assert (settled(here=here)[0].parallel, settled(tensor=2, here=here)[0].parallel) == ("shard", "replicate")
+
+
+def test_what_cannot_be_divided_is_refused() -> None:
+    with pytest.raises(PlanRefused, match="train.tensor 2 needs a multiple of so many ranks, and here 3 train"):
+        settled(tensor=2, here=Here(ranks=3))
+    with pytest.raises(PlanRefused, match="train.tensor 4 does not divide the 2 key/value heads") as caught:
+        settled(tensor=4, here=Here(ranks=4))
+    assert caught.value.hint == "this model can be divided among 2"
 
 
 @given(num_rows=st.integers(8, 10**6), share=st.floats(0.01, 1.0), epochs=st.floats(0.01, 20))

@@ -18,7 +18,8 @@ BLOCK = 1 << 16
 def squares_plain(tensors: Sequence[Tensor]) -> float:
     """The specification."""
     blocks = (block for tensor in tensors for block in tensor.reshape(-1).split(BLOCK))
-    return float(torch.stack([torch.linalg.vector_norm(block.double()) for block in blocks]).square().sum())
+    norms = [torch.linalg.vector_norm(block.double()) for block in blocks]
+    return float(torch.stack(norms).square().sum()) if norms else 0.0
 
 
 def squares(tensors: Sequence[Tensor]) -> float:
@@ -28,4 +29,4 @@ def squares(tensors: Sequence[Tensor]) -> float:
     sums = [torch.empty(-(-tensor.numel() // BLOCK), dtype=torch.float64) for tensor in tensors]
     for tensor, found in zip(tensors, sums, strict=True):
         native.call("squares", tensor, tensor.numel(), BLOCK, found)
-    return float(torch.cat(sums).sum())
+    return float(torch.cat(sums).sum()) if sums else 0.0

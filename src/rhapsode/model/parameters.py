@@ -72,7 +72,8 @@ def stacked_rows(name: str, spec: ModelSpec) -> tuple[int, ...]:
 def _stacked_rows(module: str, shape: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
     if module.endswith("attention.qkv"):
         return tuple(heads * spec.head_dim for heads in (spec.heads, spec.kv_heads, spec.kv_heads))
-    return (shape[0] // 2,) * 2 if module.endswith("ffn.gate_up") else (shape[0],)
+    experts, height = shape[:2] if len(shape) > 2 else (1, shape[0])
+    return (height // 2,) * 2 * experts if module.endswith("gate_up") else (height,) * experts
 
 
 def disk_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:

@@ -44,7 +44,7 @@ from rhapsode.train.trainer import Data
 KIND = "plan"
 SAMPLES = 3
 MACHINE = {
-    "train": ("precision", "micro_batch_rows", "recompute", "parallel"),
+    "train": ("precision", "micro_batch_rows", "recompute", "parallel", "tensor"),
     "code": ("torch",),
 }
 """What is settled for the machine's sake, beside all of `machine`."""

@@ -181,7 +181,7 @@ def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout, ev
         PlanRefused: too little memory or disk, with the numbers.
     """
     machine = examine(layout.out)
-    together = ranks.size if plan.train.parallel == "shard" else 1
+    together = ranks.size if plan.train.parallel == "shard" else plan.train.tensor
     if (need := memory_floor(plan.train) * ranks.neighbours // together) > machine.memory_available:
         raise PlanRefused(
             f"training needs at least {format_bytes(need)} of memory, {format_bytes(machine.memory_available)} is free",

@@ -51,7 +51,7 @@ class Checkpoints:
         self._evidence, self._events = evidence, events
         self._saver = Saver(self._write, self.tidy)
         # of ranks that hold the same, the first one writes it
-        self._has_nothing_to_write = trainer.ranks.rank > 0 and not trainer.is_sharded
+        self._has_nothing_to_write = not any(place.is_first for place in trainer.masters.places.values())
         self._party = _party(trainer)
         self.newest: Path | None = None
         self._has_warned = False
@@ -172,9 +172,9 @@ def mark_good(state: TrainingState) -> TrainingState:
 
 
 def _party(trainer: Trainer) -> "Party | None":
-    """Those who write together, where every rank has its own rows."""
-    if not trainer.is_sharded:
+    """Those who write together, where several have pieces of one model."""
+    if not trainer.grid.is_divided:
         return None
     from rhapsode.train.ranks.saving import Party
 
-    return Party(trainer.ranks)
+    return Party(trainer.ranks, writers=len(trainer.grid.holders))

@@ -118,6 +118,12 @@ class TrainConfig(Config):
         description="Several ranks hold the whole model each (replicate, fastest) or share its rows (shard, FSDP2); "
         "auto shards what does not fit comfortably.",
     )
+    tensor: Count = Field(
+        default=1,
+        ge=1,
+        description="Neighbouring ranks that divide every matrix of a block and its product (tensor parallel), each of "
+        "them with some heads; groups of these then replicate or shard.",
+    )
     seed: Count = Field(default=0, description="Seed of the order of the data.")
     validate_every: Count = Field(default=50, ge=1, description="Steps between two looks at the held-out documents.")
     validation_tokens: Count = Field(default=65536, ge=1, description="Held-out tokens of such a look, at most.")

@@ -56,7 +56,7 @@ class Looks:
         """Bits per byte over all held-out documents."""
         step, look = trainer.state.step, self._validate(trainer.model, trainer.objective)
         self._events.emit("validation", step=step, bits_per_byte=look.bits_per_byte, by_source=look.by_source)
-        if self._prompts and type(trainer.model) is Decoder:  # an engine needs all of the weights in one place
+        if self._prompts and not trainer.grid.is_divided:  # an engine needs all of the weights in one place
             try:
                 written = self._write(trainer.model)
             except RhapsodeError as error:

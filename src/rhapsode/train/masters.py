@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,30 +11,24 @@ from rhapsode.kernels.adamw import accumulate
 from rhapsode.kernels.squares import squares
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.parameters import stacked_rows
+from rhapsode.model.pieces import Place, everything
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.optimizer import Weight
 from rhapsode.train.ranks.ranks import ALONE, Ranks
 
 
-class Rows(NamedTuple):
-    """Which part of a parameter this process trains: from row `first` of `shape`, as many as there are."""
-
-    first: int
-    shape: tuple[int, ...]
-
-
 class Masters(Protocol):
-    """Trained tensors and their gradients, whole parameters or rows of them.
+    """Trained tensors and their gradients, whole parameters or pieces of them.
 
     Attributes:
-        rows: by name, where what is trained here lies in the whole parameter.
+        places: by name, where what is trained here lies in the whole parameter.
         needs_others: whether ranks must compute a gradient together, and not only add it up.
     """
 
     needs_others: bool
     weights: list[Weight]
     grads: list[Tensor]
-    rows: dict[str, Rows]
+    places: dict[str, Place]
 
     def clear(self) -> None:
         """Begin a step."""
@@ -70,7 +64,8 @@ class WholeMasters:
             for name, p in self._params.items()
         ]
         self.grads = [torch.zeros_like(w.value) for w in self.weights]
-        self.rows = {name: Rows(0, tuple(p.shape)) for name, p in self._params.items()}
+        is_first = ranks.rank == 0
+        self.places = {n: everything(p.shape)._replace(is_first=is_first) for n, p in self._params.items()}
 
     def clear(self) -> None:
         torch._foreach_zero_(self.grads)

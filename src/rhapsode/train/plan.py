@@ -28,6 +28,7 @@ class TrainPlan:
         stops: tokens that will end a generation.
         begin: the id that every piece of a document begins with, as in `corpus.packing.batch`.
         parallel: what several ranks do: "replicate" the model, or "shard" its rows.
+        tensor: so many ranks divide every product; of these groups there are as many as fit.
         samples: prompts of a look at the model: `prompts`, and if these are fewer, beginnings of held-out documents.
     """
 
@@ -60,6 +61,7 @@ class TrainPlan:
     max_skips: int
     recompute: bool
     parallel: str
+    tensor: int
 
     def saves_at(self, step: int) -> bool:
         """Whether there is a checkpoint after so many steps."""

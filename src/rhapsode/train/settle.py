@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rhapsode.core.errors import PlanRefused
 from rhapsode.core.units import GiB, format_bytes, format_count
+from rhapsode.model.narrow import narrow
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
 from rhapsode.train.plan import Decision, TrainPlan
@@ -84,17 +85,17 @@ def settle(
         prompts: of the recipe, to look at the model with.
 
     Raises:
-        PlanRefused: a batch would be larger than all of the data.
+        PlanRefused: a batch would be larger than all of the data, or ranks cannot divide the model as asked.
     """
-    is_trained = base is not None
+    is_trained, own = base is not None, _own(config, spec, here=here)
     asked = _asked_tokens(config, num_targets, here)
     rows, batch = _batch(config, context, asked, num_rows=num_rows)
     steps, how_many = _steps(config, asked, tokens_per_step=rows * num_targets / num_rows, here=here)
     precision, computed = _precision(config, here)
     warmup, decay, schedule = _schedule(config, steps, is_trained=is_trained)
-    micro, at_once = _micro_batch(config, spec, context, rows, precision=precision, here=here)
+    micro, at_once = _micro_batch(config, own, context, rows, precision=precision, here=here)
     rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained)
-    parallel, together = _parallel(config, spec, here=here)
+    parallel, together = _parallel(config, own, here=here)
     plan = TrainPlan(
         spec=spec,
         init_seed=init_seed,
@@ -125,6 +126,7 @@ def settle(
         max_skips=config.max_skips,
         recompute=config.recompute,
         parallel=parallel,
+        tensor=config.tensor,
     )
     return plan, [batch, at_once, how_many, schedule, *rates, *computed, *together, _keeping(config)]
 
@@ -197,16 +199,31 @@ def activations(spec: ModelSpec) -> int:
     return sum(attention + 4 * layer.ffn * (layer.experts.per_token if layer.experts else 1) for layer in spec.layers)
 
 
-def _parallel(config: TrainConfig, spec: ModelSpec, *, here: Here) -> tuple[str, list[Decision]]:
-    """How ranks divide the work; nothing to tell where there is one alone."""
-    need = WHOLE_BYTES * spec.parameters
+def _own(config: TrainConfig, spec: ModelSpec, *, here: Here) -> ModelSpec:
+    """The decoder that each rank computes.
+
+    Raises:
+        PlanRefused: so many ranks, or this model, cannot be divided so.
+    """
+    if here.ranks % config.tensor:
+        raise PlanRefused(
+            f"train.tensor {config.tensor} needs a multiple of so many ranks, and here {here.ranks} train together",
+            "start them with torchrun, or leave train.tensor out",
+        )
+    return narrow(spec, config.tensor)
+
+
+def _parallel(config: TrainConfig, own: ModelSpec, *, here: Here) -> tuple[str, list[Decision]]:
+    """How ranks divide the work, each with its `own` decoder; nothing to tell where there is one alone."""
+    need, groups = WHOLE_BYTES * own.parameters, here.ranks // config.tensor
     if config.parallel != "auto":
         found, why = config.parallel, "train.parallel"
     elif here.memory is None or need <= COMFORTABLE * here.memory:
         found, why = "replicate", f"{format_bytes(need)} for weights, gradients and optimizer fit on each rank"
     else:
         found, why = "shard", f"{format_bytes(need)} for weights, gradients and optimizer are too many for each rank"
-    return found, [Decision(f"{here.ranks} ranks", found, why)] if here.ranks > 1 else []
+    layout = found if config.tensor == 1 else f"{groups} x {config.tensor} tensor" + f", {found}" * (groups > 1)
+    return found, [Decision(f"{here.ranks} ranks", layout, why)] if here.ranks > 1 else []
 
 
 def _schedule(config: TrainConfig, steps: int, *, is_trained: bool) -> tuple[int, int, Decision]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from rhapsode.train.memory import is_out_of_memory
 from rhapsode.train.objective import Batch, Objective, next_token
 from rhapsode.train.optimizer import AdamW, Both, Muon, Optimizer
 from rhapsode.train.plan import TrainPlan
-from rhapsode.train.ranks.ranks import ALONE, Ranks, share_of
+from rhapsode.train.ranks.ranks import ALONE, Grid, Ranks, arrange, share_of
 from rhapsode.train.recompute import recompute
 from rhapsode.train.schedule import rate
 from rhapsode.train.step import StepResult, train_step
@@ -61,8 +62,8 @@ class Trainer:
     ) -> None:
         keep_freed_memory()
         self.plan, self.ranks = plan, ranks
-        self.is_sharded = ranks.size > 1 and plan.parallel == "shard"
-        make = _in_shares if self.is_sharded else _whole
+        self.grid = arrange(ranks, tensor=plan.tensor, is_sharded=plan.parallel == "shard")
+        make: Callable[..., _Made] = partial(_in_pieces, grid=self.grid) if self.grid.is_divided else _whole
         self.model, self.masters, self.optimizer, self.objective = make(
             plan, device=device, base=base, objective=objective, ranks=ranks
         )
@@ -82,7 +83,7 @@ class Trainer:
             pad=data.tokenizer.pad,
             begin=plan.begin,
             device=device,
-            share=share_of(plan.batch_rows, rank=ranks.rank, size=ranks.size),
+            share=share_of(plan.batch_rows, rank=self.grid.row, size=self.grid.data),
         )
 
     def learning_rate_share(self) -> float:
@@ -127,11 +128,11 @@ class Trainer:
         """This rank's share of the step's rows."""
         batch, at_once = self.load(self.state.place), self.state.micro_batch_rows
         found = batch.split(at_once) if len(batch.ids) else []
-        if not self.is_sharded:
+        if not self.grid.is_sharded:
             return found
         from rhapsode.train.ranks.assemble import padded
 
-        most = -(-self.plan.batch_rows // self.ranks.size)
+        most = -(-self.plan.batch_rows // self.grid.data)
         return padded(found, count=-(-most // at_once), context=self.plan.context, device=batch.ids.device)
 
     def rows_of(self, place: int) -> list[int]:
@@ -142,7 +143,7 @@ class Trainer:
         """Continue from a checkpoint."""
         state = read_state(path)
         weights = [(w.name, w.value) for w in self.masters.weights]
-        if self.is_sharded:
+        if self.grid.is_divided:
             found = self.optimizer.state()
             self.shares(weights, found).read(path)
         else:
@@ -153,11 +154,11 @@ class Trainer:
 
     def shares(self, weights: Sequence[tuple[str, Tensor]], optimizer: Mapping[str, Tensor]) -> Shares:
         """Where the weights and the optimizer's tensors, or copies of them, lie in whole ones."""
-        rows = self.masters.rows
+        places = self.masters.places
         return Shares(
             self.plan.spec,
-            [(name, Share(value, *rows[name])) for name, value in weights],
-            {name: Share(value, *rows[name.partition("/")[2]]) for name, value in optimizer.items()},
+            [(name, Share(value, places[name])) for name, value in weights],
+            {name: Share(value, places[name.partition("/")[2]]) for name, value in optimizer.items()},
         )
 
 
@@ -179,23 +180,25 @@ def _whole(plan: TrainPlan, *, device: torch.device, base: Path | None, objectiv
     return _Made(model.to(PRECISIONS[plan.precision]), masters, make_optimizer(plan, masters), objective)
 
 
-def _in_shares(
-    plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective, ranks: Ranks
+def _in_pieces(
+    plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective, ranks: Ranks, grid: Grid
 ) -> _Made:
-    """The rows of the model that are this rank's, on `device`, which is its own."""
-    from rhapsode.train.ranks.assemble import sharded
-    from rhapsode.train.ranks.muon import ShardedMuon
+    """The pieces of the model that are this rank's, on `device`, which is its own."""
+    from rhapsode.train.ranks.assemble import divided
+    from rhapsode.train.ranks.muon import PiecesMuon
 
     assert device.type == ranks.device.type
-    model, masters, objective = sharded(
+    model, masters, objective, pieces = divided(
         plan.spec,
         first=lambda: first_weights(plan, base=base),
         dtype=PRECISIONS[plan.precision],
         objective=objective,
         ranks=ranks,
+        grid=grid,
         prepare=recompute if plan.recompute else None,
     )
-    return _Made(model, masters, make_optimizer(plan, masters, muon=ShardedMuon), objective)
+    muon = partial(PiecesMuon, pieces=pieces)
+    return _Made(model, masters, make_optimizer(plan, masters, muon=muon), objective)
 
 
 def _no_room_to_compute(rows: int) -> RhapsodeError:
@@ -232,7 +235,7 @@ def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
     return load_model(base)
 
 
-def make_optimizer(plan: TrainPlan, masters: Masters, *, muon: type[Muon] = Muon) -> Optimizer:
+def make_optimizer(plan: TrainPlan, masters: Masters, *, muon: Callable[..., Muon] = Muon) -> Optimizer:
     weights = masters.weights
     if plan.optimizer == "adamw":
         return AdamW(weights, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay)

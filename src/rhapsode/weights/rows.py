@@ -1,8 +1,8 @@
-"""Checkpoints of which every process writes and reads its own rows.
+"""Checkpoints of which every process writes and reads its own pieces.
 
-A share is rows of one of the decoder's parameters. On disk these are rows of the tensors that the parameter is stacked
-from, or columns where such a tensor lies transposed: so the files are those that one process would have written, byte
-for byte, and any number of processes can read them again.
+A share is a piece of one of the decoder's parameters. On disk these are parts of the tensors that the parameter is
+stacked from, the other way round where such a tensor lies transposed: so the files are those that one process would
+have written, byte for byte, and any number of processes can read them again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rhapsode.model.parameters import disk_shapes, parts
+from rhapsode.model.pieces import Place, as_rows
 from rhapsode.model.spec import ModelSpec
 from rhapsode.weights.header import Slot
 from rhapsode.weights.layout import match
@@ -24,16 +25,22 @@ OPTIMIZER = "training/optimizer.safetensors"
 
 
 class Share(NamedTuple):
-    """What a process holds of a tensor of `shape`: its rows from `first` on, as many as `value` has."""
+    """What a process holds of a tensor, and where it lies in the whole one."""
 
     value: Tensor
-    first: int
-    shape: tuple[int, ...]
+    place: Place
 
     @property
-    def row(self) -> int:
-        """`first`, counted in rows of the last dimension."""
-        return self.first * torch.Size(self.shape[1:-1]).numel()
+    def column(self) -> int:
+        """The first one of the whole that it has."""
+        return self.place.columns.start
+
+    def runs(self) -> Iterator[tuple[Tensor, int]]:
+        """Rows of the value that are neighbours in the whole, and the first one's number there."""
+        at = 0
+        for run in self.place.runs:
+            yield as_rows(self.value)[at : at + len(run)], run.start
+            at += len(run)
 
 
 class Corner(NamedTuple):
@@ -44,18 +51,21 @@ class Corner(NamedTuple):
     row: int
     column: int
 
+    def transposed(self) -> "Corner":
+        return Corner(self.name, self.value.T, self.column, self.row)
+
 
 def corners(name: str, share: Share, spec: ModelSpec) -> Iterator[Corner]:
     """The parts of tensors on disk that a share of the parameter `name` covers."""
-    rows = share.value.view(-1, share.shape[-1]) if len(share.shape) > 1 else share.value
-    at = 0
-    for part in parts(name, spec):
-        first, stop = max(share.row, at), min(share.row + len(rows), at + part.rows)
-        if first < stop:
-            value = rows[first - share.row : stop - share.row]
-            row, column = (0, first - at) if part.is_transposed else (first - at, 0)
-            yield Corner(part.name, value.T if part.is_transposed else value, row, column)
-        at += part.rows
+    stacked = parts(name, spec)
+    for rows, row in share.runs():
+        at = 0
+        for part in stacked:
+            first, stop = max(row, at), min(row + len(rows), at + part.rows)
+            if first < stop:
+                corner = Corner(part.name, rows[first - row : stop - row], first - at, share.column)
+                yield corner.transposed() if part.is_transposed else corner
+            at += part.rows
 
 
 class Shares(NamedTuple):
@@ -78,21 +88,23 @@ class Shares(NamedTuple):
         """
         plan_files(directory, [Slot(name, self.dtype, shape) for name, shape in disk_shapes(self.spec).items()])
         (directory / OPTIMIZER).parent.mkdir()
-        plan_file(directory / OPTIMIZER, [Slot(name, s.value.dtype, s.shape) for name, s in self.optimizer.items()])
+        slots = [Slot(name, share.value.dtype, share.place.shape) for name, share in self.optimizer.items()]
+        plan_file(directory / OPTIMIZER, slots)
 
     def write(self, directory: Path) -> None:
-        """Fill this process's part of them.
+        """Fill this process's part of them; of what several hold, the first one's.
 
         Raises:
             OSError: what the system said, for example that the disk is full.
         """
         with shard_joiner(directory) as out:
             for name, share in self.weights:
-                for corner in corners(name, share, self.spec):
+                for corner in corners(name, share, self.spec) if share.place.is_first else ():
                     out.write_corner(corner.name, corner.value, row=corner.row, column=corner.column)
         with TensorJoiner(directory / OPTIMIZER) as state:
             for name, share in self.optimizer.items():
-                state.write_corner(name, share.value, row=share.row)
+                for rows, row in share.runs() if share.place.is_first else ():
+                    state.write_corner(name, rows, row=row, column=share.column)
 
     @torch.no_grad()
     def read(self, directory: Path) -> None:
@@ -104,6 +116,6 @@ class Shares(NamedTuple):
                     found.read_corner(layout.names[corner.name], corner.value, row=corner.row, column=corner.column)
         with TensorFile(directory / OPTIMIZER) as state:
             for name, share in self.optimizer.items():
-                assert state.tensors[name].shape == share.shape
-                rows = share.value.view(-1, share.shape[-1]) if len(share.shape) > 1 else share.value
-                state.read_corner(name, rows, row=share.row)
+                assert state.tensors[name].shape == share.place.shape
+                for rows, row in share.runs():
+                    state.read_corner(name, rows, row=row, column=share.column)

@@ -12,6 +12,7 @@ from rhapsode.launch.scale import memory as counted
 from rhapsode.launch.scale.memory import arriving, block_numbers, kept_numbers, memory, state
 from rhapsode.launch.scale.models import LLAMA_8B, SIZES
 from rhapsode.launch.scale.setting import Layout, Task
+from rhapsode.model.narrow import narrow
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.masters import WholeMasters
 from rhapsode.train.optimizer import AdamW, Both, Muon
@@ -118,3 +119,11 @@ def test_room_to_move_weights_can_be_the_peak():
     assert found.moving > 0
     assert found.activations == 0
     assert memory(task._replace(optimizer="adamw"), Layout(shards=2, recompute=True)).moving == 0
+
+
+def test_a_rank_that_divides_products_has_a_narrower_decoder():
+    task, layout = Task(LLAMA_8B.spec, 4096), Layout(tensor=8)
+    own = narrow(LLAMA_8B.spec, 8)
+    norms = 2 * own.width * len(own.layers)  # which the formula divides as well
+    assert task.own(layout) == own.parameters - norms * 7 / 8
+    assert block_numbers(task.spec, task.spec.layers[0], tensor=8) == block_numbers(own, own.layers[0])

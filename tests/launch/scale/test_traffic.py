@@ -32,13 +32,17 @@ def test_replicas_sum_each_gradient_twice_around():
 def test_muon_sends_its_rows_and_gets_them_back():
     sent = traffic(TASK._replace(optimizer="muon"), Layout(shards=4))
     assert sent.directions == pytest.approx(3 / 4 * 2 * 4 * TASK.blocks / 4)
+    divided = traffic(TASK._replace(optimizer="muon"), Layout(shards=2, tensor=2))
+    assert divided.directions == sent.directions
 
 
 def test_divided_products_send_results_and_less_of_everything_else():
-    whole, divided = traffic(TASK, Layout(shards=4)), traffic(TASK, Layout(shards=4, tensor=8))
-    assert divided.weights == pytest.approx(whole.weights / 8)
-    assert divided.products == pytest.approx(7 / 8 * 16 * 32 * 4096 * 4096)
-    assert traffic(TASK, Layout(tensor=8, recompute=True)).products == pytest.approx(divided.products * 3 / 2)
+    divided, again = (traffic(TASK, Layout(shards=4, tensor=8, recompute=recompute)) for recompute in (False, True))
+    assert divided.weights == pytest.approx(3 / 4 * 2 * (2 * TASK.blocks / 8 + TASK.outside))
+    assert divided.products == pytest.approx(7 / 8 * 4 * (4 * 32 + 1) * 4096 * 4096)
+    assert again.products == pytest.approx(7 / 8 * 4 * (6 * 32 + 1) * 4096 * 4096)
+    assert divided.parts == pytest.approx(2 * 7 / 8 * 4 * TASK.outside / 4)
+    assert traffic(TASK, Layout(shards=4)).parts == 0
 
 
 def test_operations_are_those_of_the_spec_and_a_third_more_to_recompute():
@@ -70,7 +74,7 @@ def test_buckets_are_those_of_the_ranks():
 @pytest.mark.parametrize("gpus", [8, 128, 1024])
 def test_the_choice_fits_uses_every_gpu_and_is_the_fastest(model, gpus):
     task = Task(model.spec, 4096)
-    for layouts in (list(built(gpus)), list(further(gpus, MACHINES))):
+    for layouts in (list(built(gpus, MACHINES)), list(further(gpus, MACHINES))):
         assert {layout.gpus for layout in layouts} == {gpus}
         best = fastest(task, iter(layouts), MACHINES)
         fitting = [f for f in (figures(task, each, MACHINES) for each in layouts) if f.fits(MACHINES)]
@@ -83,8 +87,12 @@ def test_the_choice_fits_uses_every_gpu_and_is_the_fastest(model, gpus):
 
 def test_fewer_gpus_than_the_fewest_do_not_fit():
     task = Task(LLAMA_70B.spec, 4096)
-    assert fewest(task, MACHINES, recompute=False) is None
+    assert fewest(task, MACHINES, recompute=True, most=16) is None
     count = fewest(task, MACHINES, recompute=True)
     assert count is not None
+    kept = fewest(task, MACHINES, recompute=False)
+    assert kept is not None
+    assert kept > count
+    assert not figures(task, Layout(shards=1024), MACHINES).fits(MACHINES)  # it takes ranks that divide products
     assert figures(task, Layout(shards=count, recompute=True), MACHINES).fits(MACHINES)
     assert not figures(task, Layout(shards=count // 2, recompute=True), MACHINES).fits(MACHINES)

@@ -6,6 +6,7 @@ how each of them ended: its exit code, one value a job, and what it said.
 
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.train.conftest import CPU, load_data, make_plan, make_run
+from tests.train.conftest import CPU, load_data, make_plan, make_run, numbers
 from tests.train.test_memory import Greedy
 
 from rhapsode.core.errors import RhapsodeError
@@ -26,6 +27,7 @@ from rhapsode.train.ranks.join import joined
 from rhapsode.train.ranks.ranks import Ranks
 from rhapsode.train.signals import stop_wishes
 from rhapsode.train.trainer import Data, Trainer
+from rhapsode.weights.checkpoint import STATE
 from rhapsode.weights.safetensors import write_tensors
 
 
@@ -72,12 +74,28 @@ def run(job: dict[str, Any], data: Data, ranks: Ranks) -> str:
         return str(train(resume=job["resume"]))
 
 
+def rewrite(job: dict[str, Any], data: Data, ranks: Ranks) -> None:
+    """The tensors of a checkpoint are read and written again."""
+    plan = make_plan(vocab_size=data.tokenizer.vocab_size, **job["plan"])
+    trainer, to = Trainer(plan, data, device=CPU, ranks=ranks), Path(job["to"])
+    trainer.restore(Path(job["from"]))
+    mine = trainer.shares([(w.name, w.value) for w in trainer.masters.weights], trainer.optimizer.state())
+    if ranks.rank == 0:
+        to.mkdir()
+        mine.plan(to)
+        shutil.copyfile(Path(job["from"]) / STATE, to / STATE)
+    ranks.any(wish=False)
+    mine.write(to)
+    ranks.any(wish=False)
+
+
 def work(data_dir: Path, jobs: list[dict[str, Any]], into: Path) -> None:
     """The life of one rank."""
     with joined(silence=4, start=60) as ranks, into.open("w") as out:
-        data, kinds = load_data(data_dir), {"step": step, "run": run}
+        data, kinds = load_data(data_dir), {"step": step, "run": run, "rewrite": rewrite}
         for job in jobs:
-            out.write(json.dumps(kinds[job["do"]](job, data, ranks)) + "\n")
+            with numbers(job["plan"].get("precision")):
+                out.write(json.dumps(kinds[job["do"]](job, data, ranks)) + "\n")
             out.flush()
 
 

@@ -9,7 +9,7 @@ from tests.train.conftest import CPU, make_plan
 from tests.train.ranks.conftest import Crew
 from torch import Tensor
 
-from rhapsode.train.ranks.sharded import rows_of
+from rhapsode.train.ranks.pieces import rows_of
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.weights.safetensors import read_tensors
 

@@ -35,23 +35,21 @@ def figures(task: Task, layout: Layout, machines: Machines) -> Figures:
     )
 
 
-def built(gpus: int) -> Iterator[Layout]:
-    """Layouts that `rhapsode train` has."""
+def built(gpus: int, machines: Machines) -> Iterator[Layout]:
+    """Layouts that `rhapsode train` has; those who divide products are in one machine."""
     for recompute in (False, True):
-        yield Layout(replicas=gpus, recompute=recompute)
-        yield Layout(shards=gpus, recompute=recompute)
+        for tensor in (1, 2, 4, 8):
+            if tensor <= machines.together and gpus % tensor == 0:
+                yield Layout(replicas=gpus // tensor, tensor=tensor, recompute=recompute)
+                yield Layout(shards=gpus // tensor, tensor=tensor, recompute=recompute)
 
 
 def further(gpus: int, machines: Machines) -> Iterator[Layout]:
-    """Layouts that divide a machine's work otherwise than the work between machines."""
-    inside, outside = machines.together, gpus // machines.together
-    for recompute in (False, True):
-        yield Layout(shards=inside, replicas=outside, recompute=recompute)
-        yield Layout(shards=outside, tensor=inside, recompute=recompute)
-        for shards in (8, 16, 32, 64):
-            if shards < outside:
-                yield Layout(shards=shards, replicas=outside // shards, tensor=inside, recompute=recompute)
-                yield Layout(shards=inside * shards, replicas=outside // shards, recompute=recompute)
+    """Layouts in which several groups of ranks hold the model in shares."""
+    for layout in built(gpus, machines):
+        for shards in (1 << power for power in range(2, gpus.bit_length())):
+            if shards < layout.shards:
+                yield layout._replace(shards=shards, replicas=layout.shards // shards)
 
 
 def fastest(task: Task, layouts: Iterator[Layout], machines: Machines) -> Figures | None:
@@ -67,8 +65,9 @@ def fastest(task: Task, layouts: Iterator[Layout], machines: Machines) -> Figure
 
 
 def fewest(task: Task, machines: Machines, *, recompute: bool, most: int = 1024) -> int | None:
-    """The smallest power of two of GPUs on which a row fits, in shares."""
-    sizes = (2**power for power in range(most.bit_length()))
-    return next(
-        (n for n in sizes if figures(task, Layout(shards=n, recompute=recompute), machines).fits(machines)), None
-    )
+    """The smallest power of two of GPUs on which a row fits."""
+    for gpus in (1 << power for power in range(most.bit_length())):
+        layouts = (layout for layout in built(gpus, machines) if layout.recompute == recompute)
+        if any(figures(task, layout, machines).fits(machines) for layout in layouts):
+            return gpus
+    return None

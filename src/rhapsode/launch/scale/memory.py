@@ -10,7 +10,8 @@ inner width):
     3 F              gate and up, and what enters the way down
     H + K            more where queries and keys are normalised: the scales
 
-A test counts these in a real decoder.
+Ranks that divide products have their part of all but the first line, which is the residual stream. A test counts these
+in a real decoder.
 """
 
 from typing import NamedTuple
@@ -52,45 +53,43 @@ class Memory(NamedTuple):
 
 def memory(task: Task, layout: Layout) -> Memory:
     """The peak of a step: at the end of the way there, in the blocks on the way back, or while weights move."""
-    spec, tensor = task.spec, layout.tensor
+    spec, tensor, projection = task.spec, layout.tensor, task.projection
     tokens = layout.rows * task.context
-    kept = COMPUTE * tokens * kept_numbers(spec, recompute=layout.recompute) / tensor
-    again = COMPUTE * tokens * max(block_numbers(spec, layer) for layer in spec.layers) / tensor
-    scores = COMPUTE * CHUNK * spec.vocab_size / tensor
-    slope = task.projection / tensor
+    kept = COMPUTE * tokens * kept_numbers(spec, recompute=layout.recompute, tensor=tensor)
+    again = COMPUTE * tokens * max(block_numbers(spec, layer, tensor=tensor) for layer in spec.layers)
+    scores = COMPUTE * CHUNK * spec.vocab_size
     held, second = state(task, layout), arriving(task, layout)
     # the projection's gradient is summed in float32, and then there is a copy in the type that computes
-    ending = Memory(held + second, gathered(task, layout), kept, scores + (WIDE + COMPUTE) * slope)
+    ending = Memory(held + second, gathered(task, layout), kept, scores + (WIDE + COMPUTE) * projection)
     way_back = Memory(
         held + second,
         gathered(task, layout) + returning(task, layout),
         kept + again * layout.recompute,
-        COMPUTE * slope,
+        COMPUTE * projection,
     )
     return max(ending, way_back, Memory(held, moving=moving(task, layout)), key=lambda each: each.peak)
 
 
 def state(task: Task, layout: Layout) -> float:
     """Weight, gradient and moments in float32; where every rank has the whole model, also a copy that computes."""
-    moments = 2 * task.spec.parameters - (task.blocks if task.optimizer == "muon" else 0)
-    trained = WIDE * (2 * task.spec.parameters + moments)
-    copy = 0 if layout.is_sharded else COMPUTE * task.spec.parameters
-    return (trained + copy) / (layout.shards * layout.tensor)
+    own = task.own(layout)
+    moments = 2 * own - (task.blocks / layout.tensor if task.optimizer == "muon" else 0)
+    copy = 0 if layout.is_sharded else COMPUTE * own
+    return (WIDE * (2 * own + moments) + copy) / layout.shards
 
 
 def arriving(task: Task, layout: Layout) -> float:
     """The gradient of the micro-batch under way, before it is added to that of the step."""
     each = WIDE if layout.is_sharded else COMPUTE
-    return each * task.spec.parameters / (layout.shards * layout.tensor)
+    return each * task.own(layout) / layout.shards
 
 
 def moving(task: Task, layout: Layout) -> float:
     """AdamW's roots. Muon's momentum, and the matrices of a kind at work, about 22 bytes for each of their numbers."""
-    share = layout.shards * layout.tensor
     if task.optimizer == "adamw":
-        return WIDE * task.spec.parameters / share
+        return WIDE * task.own(layout) / layout.shards
     gate_and_up = sum(2 * task.spec.width * layer.ffn for layer in task.spec.layers)
-    return (WIDE * task.blocks + AT_WORK * gate_and_up) / share
+    return (WIDE * task.blocks + AT_WORK * gate_and_up) / (layout.shards * layout.tensor)
 
 
 def gathered(task: Task, layout: Layout) -> float:
@@ -98,7 +97,7 @@ def gathered(task: Task, layout: Layout) -> float:
     if not layout.is_sharded:
         return 0.0
     block = task.blocks / len(task.spec.layers)
-    return COMPUTE * (task.outside + 2 * block) / layout.tensor
+    return COMPUTE * (task.outside + 2 * block / layout.tensor)
 
 
 def returning(task: Task, layout: Layout) -> float:
@@ -108,13 +107,13 @@ def returning(task: Task, layout: Layout) -> float:
     return 2 * (COMPUTE + WIDE) * task.blocks / len(task.spec.layers) / layout.tensor
 
 
-def kept_numbers(spec: ModelSpec, *, recompute: bool) -> int:
+def kept_numbers(spec: ModelSpec, *, recompute: bool, tensor: int = 1) -> float:
     """Numbers that a token leaves for the way back: in the blocks, in the last norm, and as the loss's gradient."""
-    blocks = sum(spec.width if recompute else block_numbers(spec, layer) for layer in spec.layers)
+    blocks = sum(spec.width if recompute else block_numbers(spec, layer, tensor=tensor) for layer in spec.layers)
     return blocks + 2 * spec.width
 
 
-def block_numbers(spec: ModelSpec, layer: LayerSpec) -> int:
+def block_numbers(spec: ModelSpec, layer: LayerSpec, *, tensor: int = 1) -> float:
     """Numbers that a token leaves in a block."""
     assert spec.gated, "only gated blocks are counted"
     assert layer.experts is None, "only dense blocks are counted"
@@ -122,4 +121,4 @@ def block_numbers(spec: ModelSpec, layer: LayerSpec) -> int:
     attention = (heads + 2 * kv_heads) * size + (heads + kv_heads) * size + heads * size + 2 * heads
     if spec.qk_norm is not None:
         attention += heads + kv_heads
-    return 4 * spec.width + 2 + attention + 3 * layer.ffn
+    return 4 * spec.width + 2 + (attention + 3 * layer.ffn) / tensor

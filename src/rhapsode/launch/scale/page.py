@@ -57,14 +57,15 @@ def page() -> str:
 def _model(model: Model) -> str:
     task = Task(model.spec, CONTEXT)
     columns = "GPUs | layout | rows | state | gathered | activations | loss | **peak** | sent | computing | sending | "
-    rows = [_row(task, gpus, fastest(task, built(gpus), MACHINES)) for gpus in GPUS]
+    rows = [_row(task, gpus, fastest(task, built(gpus, MACHINES), MACHINES)) for gpus in GPUS]
     title = f"### {model.title}: {model.parameters / 1e9:.2f} billion parameters\n"
     return title + "\n" + _table(columns + "lost | tokens/s | takes", rows)
 
 
 def _row(task: Task, gpus: int, found: Figures | None) -> list[str]:
     if found is None:
-        least = min((figures(task, layout, MACHINES) for layout in built(gpus)), key=lambda each: each.memory.peak)
+        every = (figures(task, layout, MACHINES) for layout in built(gpus, MACHINES))
+        least = min(every, key=lambda each: each.memory.peak)
         return [f"{gpus:,}", "does not fit", "1", *_bytes(least), *["-"] * 6]
     return [
         f"{gpus:,}",
@@ -142,7 +143,7 @@ def _further() -> str:
     for model in SIZES:
         task = Task(model.spec, CONTEXT)
         for gpus in (128, 1024):
-            found = [fastest(task, layouts, MACHINES) for layouts in (built(gpus), further(gpus, MACHINES))]
+            found = [fastest(task, layouts, MACHINES) for layouts in (built(gpus, MACHINES), further(gpus, MACHINES))]
             rows.append([model.title, f"{gpus:,}", *(cell for each in found for cell in _short(each))])
     return _table(columns, rows)
 

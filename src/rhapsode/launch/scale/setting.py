@@ -88,6 +88,10 @@ class Task(NamedTuple):
         embeddings = self.spec.vocab_size * self.spec.width * (1 if self.spec.tied else 2)
         return self.spec.parameters - embeddings - self.spec.width
 
+    def own(self, layout: Layout) -> float:
+        """Parameters of the decoder that a rank computes: what lies outside the blocks is never divided."""
+        return self.blocks / layout.tensor + self.outside
+
     @property
     def projection(self) -> int:
         """Parameters of the vocabulary projection."""

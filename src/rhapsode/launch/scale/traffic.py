@@ -23,7 +23,8 @@ class Traffic(NamedTuple):
         weights: of blocks, gathered on the way there and back, and of what lies outside, once.
         shares: gradients, summed in float32 into the rows of each rank.
         sums: gradients, summed over the replicas.
-        products: parts of every block's result, where ranks divide products.
+        products: parts of every block's result, and of its gradient, where ranks divide products.
+        parts: there also gradients of what is not divided, of which each rank has that of its positions.
         directions: Muon's: rows to the rank that makes their matrix orthogonal, and back.
     """
 
@@ -31,6 +32,7 @@ class Traffic(NamedTuple):
     shares: float
     sums: float
     products: float
+    parts: float
     directions: float
 
 
@@ -59,32 +61,36 @@ class Time(NamedTuple):
 
 def traffic(task: Task, layout: Layout) -> Traffic:
     """Of one micro-batch. Further ones before a step send weights, shares and products again, and no more than that."""
-    own = task.spec.parameters / layout.tensor
-    weights = shares = directions = products = 0.0
+    own, result = task.own(layout), COMPUTE * layout.rows * task.context * task.spec.width
+    weights = shares = directions = products = parts = 0.0
     if layout.is_sharded:
         passed = _passed(layout.shards)
-        weights = passed * COMPUTE * (2 * task.blocks + task.outside) / layout.tensor
+        weights = passed * COMPUTE * (2 * task.blocks / layout.tensor + task.outside)
         shares = passed * WIDE * own
-        if task.optimizer == "muon":
-            directions = passed * 2 * WIDE * task.blocks / (layout.tensor * layout.shards)
+    if task.optimizer == "muon":
+        holders = layout.shards * layout.tensor
+        directions = _passed(holders) * 2 * WIDE * task.blocks / holders
     sums = 2 * _passed(layout.replicas) * WIDE * own / layout.shards
     if layout.tensor > 1:
-        # two sums a block on the way there and two on the way back; those on the way there again to compute again
-        passes = 3 if layout.recompute else 2
-        result = COMPUTE * layout.rows * task.context * task.spec.width
-        products = passes * 2 * len(task.spec.layers) * 2 * _passed(layout.tensor) * result
-    return Traffic(weights, shares, sums, products, directions)
+        # two sums a block on the way there and two on the way back; those on the way there again to compute again; and
+        # one of the gradient that comes back from the loss
+        sums_a_block = 6 if layout.recompute else 4
+        products = 2 * _passed(layout.tensor) * result * (sums_a_block * len(task.spec.layers) + 1)
+        parts = 2 * _passed(layout.tensor) * WIDE * task.outside / layout.shards
+    return Traffic(weights, shares, sums, products, parts, directions)
 
 
 def time(task: Task, layout: Layout, machines: Machines) -> Time:
     """The bound for a step of one micro-batch."""
     sent, blocks = traffic(task, layout), len(task.spec.layers)
-    hiding, waiting = 0.0, sent.products / (machines.link * machines.link_share)
+    hiding, waiting = 0.0, (sent.products + sent.parts) / (machines.link * machines.link_share)
     neighbours = min(layout.shards, machines.together // layout.tensor)
     if layout.is_sharded:
         speed, ring = _speed(layout.shards, neighbours, machines), (layout.shards - 1) * machines.hop
         hiding += (sent.weights + sent.shares) / speed + (3 * blocks + 2) * ring
         waiting += sent.directions / speed
+    else:
+        waiting += sent.directions / (machines.link * machines.link_share)
     if layout.replicas > 1:
         copies = max(1, machines.together // (layout.shards * layout.tensor))
         collectives = blocks + 1 if layout.is_sharded else math.ceil(WIDE * task.spec.parameters / BUCKET_BYTES)

@@ -22,23 +22,24 @@ write the page again.
 
 The fastest of the layouts that `rhapsode train` has, with as few rows at once as reach that speed. `replicate N`: every
 rank has the whole model. `shard N`: every rank has the N-th part of the rows of every weight (FSDP2). Both are
-`train.parallel`; `recompute` is `train.recompute`. Memory in GB on each GPU; `sent` in GB, by each GPU in a step.
+`train.parallel`. `tensor N`: before that, N GPUs of a machine divide every product of a block (`train.tensor`);
+`recompute` is `train.recompute`. Memory in GB on each GPU; `sent` in GB, by each GPU in a step.
 """
 
 BOUNDS = """\
 `state`: weights, gradients, moments. `gathered`: weights and gradients of other ranks while they are needed.
 `activations`: kept for the way back. `loss`: scores of a chunk, gradient of the projection. `sending` goes on while
-blocks compute where the model is sharded, and after it where it is replicated; `lost` is the share of the step in which
-nothing is computed. `tokens/s`, and the time that {tokens} tokens a parameter take, are of all GPUs together, and
-bounds: validation, checkpoints, the loader and failures come on top. With several micro-batches a step, all but the
-gradients of replicas is sent again for each.
+blocks compute where the model is sharded, and after it where it is replicated; where products are divided, everything
+waits for their parts. `lost` is the share of the step in which nothing is computed. `tokens/s`, and the time that
+{tokens} tokens a parameter take, are of all GPUs together, and bounds: validation, checkpoints, the loader and failures
+come on top. With several micro-batches a step, only gradients over replicas and of what is not divided are sent once.
 """
 
 SMALLEST = """\
 ## The fewest GPUs
 
-On which one row of {context:,} tokens fits, in shares. Muon remembers one number of a matrix's parameter where AdamW
-remembers two, but needs room to make matrices orthogonal.
+On which one row of {context:,} tokens fits, in whichever layout. Muon remembers one number of a parameter of a matrix
+where AdamW remembers two, but needs room to make matrices orthogonal.
 """
 
 DISK = """\
@@ -60,11 +61,11 @@ as each GPU has this many tokens in a micro-batch, at nearly any size of model. 
 FURTHER = """\
 ## What further layouts would give
 
-`rhapsode train` replicates, or shards over all ranks. Two more are usual at this size and are **not built**: shares
-within a group and replicas of the group (HSDP), and products divided within a machine (tensor parallel, with the
-sequence divided in between). This is what they would give, so that it is known when they are worth building: where a
-thousand ranks share a small model, where nothing need be recomputed any more, and where one row for each GPU is too
-large a batch.
+`rhapsode train` replicates or shards over all ranks, or over those that do not divide products. One more is usual at
+this size and **not built**: shares within a group and replicas of the group (HSDP). This is what it would give, so that
+it is known when it is worth building: where a thousand ranks share a small model. Nor are the residual stream, the
+embedding and the projection divided where products are (sequence and vocabulary parallel): in the formulae, 4 D, 2 D,
+E and V D would be divided by T too.
 """
 
 AFTER = """\
@@ -72,32 +73,33 @@ AFTER = """\
 
 P parameters, B of them in the blocks, E = P - B outside; L blocks of width D; H query and K key/value heads of size C;
 feed-forward F; vocabulary V; t tokens of a micro-batch on a GPU; N ranks in shares, M replicas of them, T that divide
-products. Bytes on each GPU:
+products; a rank's own parameters are O = B / T + E. Bytes on each GPU:
 
 | what | sharded | whole |
 | --- | --- | --- |
-| float32 weight and gradient | 8 P / (N T) | 8 P |
-| moments | 8 P / (N T), Muon (8 P - 4 B) / (N T) | 8 P, Muon 8 P - 4 B |
-| copy that computes | 0 | 2 P |
-| gradient of the micro-batch | 4 P / (N T) | 2 P |
-| gathered | 2 (E + 2 B / L) / T | 0 |
+| float32 weight and gradient | 8 O / N | 8 O |
+| moments | 8 O / N, Muon (8 O - 4 B / T) / N | 8 O, Muon 8 O - 4 B / T |
+| copy that computes | 0 | 2 O |
+| gradient of the micro-batch | 4 O / N | 2 O |
+| gathered | 2 (E + 2 B / (L T)) | 0 |
 | gradients on their way to their ranks | 12 B / (L T) | 0 |
-| activations, a = 4 D + (3 H + 3 K) C + H C + 3 F + 2 H + 2 | 2 t (L a + 2 D) / T | the same |
-| activations, recomputed | 2 t (L D + 2 D + a) / T | the same |
-| loss | (2 x 1024 V + 6 V D) / T | the same |
-| while weights move, AdamW | 4 P / (N T) | 4 P |
-| while weights move, Muon | (4 B + 44 L D F) / (N T) | 4 B + 44 L D F |
+| activations, a = 4 D + 2 + ((3 H + 3 K) C + H C + 3 F + 2 H) / T | 2 t (L a + 2 D) | the same |
+| activations, recomputed | 2 t (L D + 2 D + a) | the same |
+| loss | 2 x 1024 V + 6 V D | the same |
+| while weights move, AdamW | 4 O / N | 4 O |
+| while weights move, Muon | (4 B + 44 L D F) / (N T) | (4 B + 44 L D F) / T |
 
 The peak is the largest of three moments: the loss; the blocks on the way back (gradients on their way; of the loss only
-2 V D / T); the move (state alone). Where queries and keys are normalised, a has H + K more. Bytes sent by each GPU:
+2 V D); the move (state alone). Where queries and keys are normalised, a has H + K more. Bytes sent by each GPU:
 
 | what | bytes | when |
 | --- | --- | --- |
-| weights | (N - 1) / N x 2 (2 B + E) / T | each micro-batch |
-| gradients into shares | (N - 1) / N x 4 P / T | each micro-batch |
-| gradients over replicas | 2 (M - 1) / M x 4 P / (N T) | each step |
-| parts of products | (T - 1) / T x 16 L t D, recomputed 24 L t D | each micro-batch |
-| Muon's directions | (N - 1) / N x 8 B / (N T) | each step |
+| weights | (N - 1) / N x 2 (2 B / T + E) | each micro-batch |
+| gradients into shares | (N - 1) / N x 4 O | each micro-batch |
+| gradients over replicas | 2 (M - 1) / M x 4 O / N | each step |
+| parts of products | (T - 1) / T x 4 (4 L + 1) t D, recomputed 4 (6 L + 1) t D | each micro-batch |
+| gradients of what is not divided | 2 (T - 1) / T x 4 E / N | each step |
+| Muon's directions | (N T - 1) / (N T) x 8 B / (N T) | each step |
 
 Operations: 6 (B + V D) + 6 L H C t' a token, t' the context; recomputed, a third more but for the projection's. A ring
 is as fast as NVLink within a machine, and across machines as the cards of all its GPUs in a machine together. Muon's

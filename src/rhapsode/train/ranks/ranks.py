@@ -5,7 +5,7 @@ decides by what it got from here, and never by a clock or a disk of its own.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -91,6 +91,47 @@ class Alone:
 
 
 ALONE = Alone()
+
+
+class Grid(NamedTuple):
+    """Ranks as a table. Those of a row are neighbours and divide every product; each row learns from data of its own.
+
+    Attributes:
+        data, tensor: how many rows there are, and how many ranks in each.
+        rank: the one that asks.
+        is_sharded: all rows hold the model once between them; otherwise each of them does.
+    """
+
+    data: int
+    tensor: int
+    rank: int
+    is_sharded: bool
+
+    @property
+    def row(self) -> int:
+        return self.rank // self.tensor
+
+    @property
+    def column(self) -> int:
+        return self.rank % self.tensor
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether a rank has pieces of parameters, and not all of them."""
+        return self.is_sharded or self.tensor > 1
+
+    @property
+    def holders(self) -> range:
+        """The ranks that hold the model once between them, this one among them."""
+        first, count = (0, self.data * self.tensor) if self.is_sharded else (self.row * self.tensor, self.tensor)
+        return range(first, first + count)
+
+
+def arrange(ranks: Ranks, *, tensor: int, is_sharded: bool) -> Grid:
+    """The table of these ranks with so many in a row; where there is but one row, nothing is sharded."""
+    assert ranks.size % tensor == 0, "the plan insists on it"
+    data = ranks.size // tensor
+    return Grid(data, tensor, ranks.rank, is_sharded=is_sharded and data > 1)
 
 
 def share_of(rows: int, *, rank: int, size: int) -> slice:

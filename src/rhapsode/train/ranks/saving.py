@@ -1,4 +1,4 @@
-"""One checkpoint of many ranks: rank 0 makes the directory, every rank writes its rows, rank 0 finishes it.
+"""One checkpoint of many ranks: rank 0 makes the directory, every rank writes its pieces, rank 0 finishes it.
 
 They agree by words in the common store and not by collectives, since this happens in a thread beside the training,
 which has collectives of its own under way.
@@ -19,12 +19,12 @@ Fill = Callable[[Path], torch.dtype]
 
 
 class Party:
-    """One save after another, in the same order on all ranks."""
+    """One save after another, in the same order on all who write: the first ranks, so many as have a whole model."""
 
-    def __init__(self, ranks: Ranks) -> None:
+    def __init__(self, ranks: Ranks, *, writers: int) -> None:
         assert isinstance(ranks, Together)
-        self._store = ranks.store.clone()
-        self._rank, self._size, self._number = ranks.rank, ranks.size, 0
+        self._store = ranks.branch()
+        self._rank, self._writers, self._number = ranks.rank, writers, 0
 
     def save(self, mine: Shares, *, lead: Callable[[Fill], Path]) -> Path:
         """This rank's part; gives the checkpoint once it is finished.
@@ -65,10 +65,10 @@ class Party:
         mine.plan(directory)
         self._say("where", str(directory.absolute()))
         mine.write(directory)
-        for rank in range(1, self._size):
+        for rank in range(1, self._writers):
             if problem := self._hear(f"rank {rank}"):
                 raise RhapsodeError(
-                    f"rank {rank} could not write its rows of the checkpoint: {problem}",
+                    f"rank {rank} could not write its part of the checkpoint: {problem}",
                     "all ranks must see the same directory, and be allowed to write there",
                 )
         return mine.dtype

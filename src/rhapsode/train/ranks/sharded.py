@@ -5,28 +5,22 @@ as the block is at work, and their gradients are summed into the rows in float32
 embedding and the projection, is gathered before the objective and stays until its gradient is known.
 """
 
-import math
-
 import torch
-import torch.distributed as dist
-from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from rhapsode.kernels.cross_entropy import LossSum
-from rhapsode.kernels.squares import squares
 from rhapsode.model.decoder import Decoder
-from rhapsode.train.masters import Rows, matrix_parts
+from rhapsode.train.masters import matrix_parts
 from rhapsode.train.objective import Batch, Objective
 from rhapsode.train.optimizer import Weight
-from rhapsode.train.ranks.ranks import Ranks
+from rhapsode.train.ranks.pieces import Pieces
 
 
-def shard(model: Decoder, *, dtype: torch.dtype, device: torch.device) -> FSDPModule:
+def shard(model: Decoder, *, dtype: torch.dtype, mesh: DeviceMesh) -> FSDPModule:
     """Leave of every parameter this rank's rows, in place; `dtype` is what computes."""
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.promote_types(dtype, torch.float32))
     for block in model.layers:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     root: FSDPModule = fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
@@ -42,25 +36,16 @@ class ShardedMasters:
 
     needs_others = True
 
-    def __init__(self, model: FSDPModule, *, ranks: Ranks) -> None:
+    def __init__(self, model: FSDPModule, *, pieces: Pieces) -> None:
         assert isinstance(model, Decoder)
-        self._model, self._ranks = model, ranks
+        self._model, self._pieces, self.places = model, pieces, pieces.places
         self._params = {name: param for name, param in model.named_parameters() if isinstance(param, DTensor)}
         self.weights = [
             Weight(name, p.to_local().detach(), matrix_parts(name, p.shape, model.spec))
             for name, p in self._params.items()
         ]
         self.grads = [torch.zeros_like(w.value) for w in self.weights]
-        self.rows = {
-            name: Rows(rows_of(p.shape[0], rank=ranks.rank, size=ranks.size).start, tuple(p.shape))
-            for name, p in self._params.items()
-        }
-
-    @torch.no_grad()
-    def take(self, name: str, whole: Tensor) -> None:
-        """Fill this rank's rows of a parameter from all of them."""
-        rows = self._params[name].to_local()
-        rows.copy_(whole[self.rows[name].first :][: len(rows)])
+        self._by_name = {w.name: grad for w, grad in zip(self.weights, self.grads, strict=True)}
 
     def clear(self) -> None:
         torch._foreach_zero_(self.grads)
@@ -72,10 +57,11 @@ class ShardedMasters:
                 param.grad = None
 
     def reduce(self) -> None:
-        """Nothing: gradients are summed over the ranks on their way into the rows."""
+        """Gradients are summed over the ranks that share rows on their way into these."""
+        self._pieces.complete(self._by_name)
 
     def norm(self) -> float:
-        return math.sqrt(self._ranks.sum([squares(self.grads)])[0])
+        return self._pieces.norm(self._by_name)
 
     def publish(self) -> None:
         """What is still gathered from before is out of date."""
@@ -94,9 +80,3 @@ class Gathered:
         assert isinstance(model, FSDPModule)
         model.unshard()
         return self._objective(model, batch)
-
-
-def rows_of(height: int, *, rank: int, size: int) -> range:
-    """The rows of a parameter that a rank holds: as many for each, the last ones fewer or none, as FSDP2 has it."""
-    chunk = -(-height // size)
-    return range(min(height, rank * chunk), min(height, (rank + 1) * chunk))

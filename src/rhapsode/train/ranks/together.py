@@ -3,11 +3,12 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
 
 from rhapsode.core.events import Events
 from rhapsode.train.ranks.watch import Store, Watch
@@ -34,11 +35,7 @@ class Together:
         return [sum(column) for column in zip(*(row.tolist() for row in found), strict=True)]
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        for bucket in _buckets(tensors):
-            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-            dist.all_reduce(flat)
-            for tensor, total in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
-                tensor.copy_(total.view_as(tensor))
+        add(tensors)
 
     def any(self, wish: bool) -> bool:
         return self.sum([float(wish)])[0] > 0
@@ -61,11 +58,25 @@ class Together:
         self.store.set(key, "done")
         return result
 
+    def branch(self) -> Store:
+        """A part of the store for another thread, with keys of its own; all ranks ask for theirs in the same order."""
+        self._turns += 1
+        return cast(Store, PrefixStore(f"branch/{self._turns}", cast(Any, self.store.clone())))
+
     def listen(self, events: Events) -> None:
         self._watch.listen(events)
 
     def doubt(self) -> None:
         self._watch.doubt()
+
+
+def add(tensors: Sequence[Tensor], *, group: dist.ProcessGroup | None = None) -> None:
+    """Replace each tensor by its sum over a group, by default of all ranks: the same bytes on all of them."""
+    for bucket in _buckets(tensors):
+        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+        dist.all_reduce(flat, group=group)
+        for tensor, total in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
+            tensor.copy_(total.view_as(tensor))
 
 
 def wait_for(store: Store, key: str) -> str:
