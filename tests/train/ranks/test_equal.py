@@ -83,7 +83,7 @@ def test_rows_that_cannot_be_divided_evenly_are_all_there(
     ranks = under_way.succeed()
     for number, (name, (rows, parallel)) in enumerate(cases.items()):
         whole, said = one[rows]
-        assert furthest(name, tmp_path, whole, size=3, is_sharded=parallel == "shard") < 2e-6, name
+        assert furthest(name, tmp_path, whole, size=3, is_sharded=parallel == "shard") < 5e-6, name
         for rank in ranks:
             assert rank.results[number]["tokens"] == said["tokens"]
             assert rank.results[number] == pytest.approx(said, rel=1e-5)
