@@ -62,7 +62,7 @@ def everything(shape: Sequence[int]) -> Place:
     return Place(tuple(shape), (range(rows),), range(columns))
 
 
-def stack(name: str, spec: ModelSpec) -> tuple[range, ...]:
+def _stack(name: str, spec: ModelSpec) -> tuple[range, ...]:
     """The rows of each of the matrices, or vectors, that the decoder stacks in a parameter."""
     heights = stacked_rows(name, spec)
     return tuple(itertools.starmap(range, itertools.pairwise((0, *itertools.accumulate(heights)))))
@@ -71,7 +71,7 @@ def stack(name: str, spec: ModelSpec) -> tuple[range, ...]:
 def piece(name: str, spec: ModelSpec, *, index: int, count: int) -> Place:
     """What the `index`-th of `count` narrower decoders has of the parameter `name` of the whole one."""
     shape, own = shapes(spec)[name], shapes(narrow(spec, count))[name]
-    place = everything(shape)._replace(runs=stack(name, spec))
+    place = everything(shape)._replace(runs=_stack(name, spec))
     if own == shape:
         return place._replace(is_first=index == 0)
     if len(shape) > 1 and own[-1] < shape[-1]:

@@ -6,16 +6,42 @@ pieces back to where they belong. What is sent is the size of the pieces that a 
 twice among these ranks.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from rhapsode.model.parameters import stacked_rows
-from rhapsode.model.pieces import stack
+from rhapsode.model.pieces import Place
 from rhapsode.train.optimizer import Muon, Weight, orthogonalise
 from rhapsode.train.ranks.pieces import Pieces
+
+
+class Kind(NamedTuple):
+    """Weights that are alike, by their numbers.
+
+    Attributes:
+        parts: the heights of the matrices stacked in each of them.
+        held: what each of the ranks that hold the model has of one.
+        own: what this rank has of one.
+    """
+
+    numbers: list[int]
+    parts: tuple[int, ...]
+    held: list[Place]
+    own: Place
+
+    def heights(self) -> Iterator[tuple[slice, int]]:
+        """Rows of this rank's piece, and the height of the matrix that they are of."""
+        at = 0
+        for run in self.own.runs:
+            stops = zip(itertools.accumulate(self.parts), self.parts, strict=True)
+            height = next(height for stop, height in stops if run.start < stop)
+            yield slice(at, at + len(run)), height
+            at += len(run)
 
 
 class PiecesMuon(Muon):
@@ -31,53 +57,51 @@ class PiecesMuon(Muon):
         pieces: Pieces,
     ) -> None:
         super().__init__(weights, learning_rate=learning_rate, weight_decay=weight_decay, dtype=dtype)
-        self._pieces = pieces
+        self._pieces, self._kinds = pieces, _kinds(self._weights, pieces)
 
     def move(self, nesterov: Sequence[Tensor], *, rate: float) -> None:
-        for alike in _alike(self._weights, self._pieces):
-            for i, direction in self._directions(nesterov, alike):
-                self._subtract(direction, self._weights[i], rate=rate)
+        for kind in self._kinds:
+            for i, direction in self._directions(nesterov, kind):
+                for rows, height in kind.heights():
+                    scale = max(1.0, height / kind.own.shape[1]) ** 0.5
+                    self._weights[i].value[rows].sub_(direction[rows], alpha=rate * scale)
 
-    def _subtract(self, direction: Tensor, weight: Weight, *, rate: float) -> None:
-        """At the scale of each of the matrices that have rows in this piece."""
-        place, matrices, at = self._pieces.places[weight.name], stack(weight.name, self._pieces.spec), 0
-        for run in place.runs:
-            rows, height = slice(at, at + len(run)), next(len(rows) for rows in matrices if run.start in rows)
-            weight.value[rows].sub_(direction[rows], alpha=rate * max(1.0, height / place.shape[1]) ** 0.5)
-            at += len(run)
-
-    def _directions(self, nesterov: Sequence[Tensor], alike: list[int]) -> Iterator[tuple[int, Tensor]]:
-        """This rank's pieces of the directions of weights that are cut alike, each with the number of its weight."""
-        pieces, name, sample = self._pieces, self._weights[alike[0]].name, nesterov[alike[0]]
-        held = [pieces.of(name, rank=rank) for rank in pieces.grid.holders]
-        dealt = [alike[owner :: len(held)] for owner in range(len(held))]
-        own = dealt[pieces.grid.holders.index(pieces.grid.rank)]
+    def _directions(self, nesterov: Sequence[Tensor], kind: Kind) -> Iterator[tuple[int, Tensor]]:
+        """This rank's pieces of the directions of weights of a kind, each with the number of its weight."""
+        held, group, sample = kind.held, self._pieces.group, nesterov[kind.numbers[0]]
+        dealt = [kind.numbers[owner :: len(held)] for owner in range(len(held))]
+        own = dealt[self._pieces.grid.holders.index(self._pieces.grid.rank)]
         shapes = [(len(own), place.num_rows, len(place.columns)) for place in held]
 
         given = [torch.stack([nesterov[i] for i in owned]) if owned else sample.new_empty(0) for owned in dealt]
         whole = sample.new_empty(len(own), *held[0].shape)
-        for place, part in zip(held, _exchange(given, shapes, group=pieces.group), strict=True):
+        for place, part in zip(held, _exchange(given, shapes, group=group), strict=True):
             for some, there in place.views(part, whole):
                 there.copy_(some)
         if len(own):
-            parts = whole.split(stacked_rows(name, pieces.spec), 1)
-            whole = torch.cat([orthogonalise(matrices, dtype=self._dtype) for matrices in parts], 1)
+            stacked = whole.split(kind.parts, 1)
+            whole = torch.cat([orthogonalise(matrices, dtype=self._dtype) for matrices in stacked], 1)
         given = [whole.new_empty(shape) for shape in shapes]
         for place, part in zip(held, given, strict=True):
             for some, there in place.views(part, whole):
                 some.copy_(there)
-        found = _exchange(given, [(len(owned), *sample.shape) for owned in dealt], group=pieces.group)
+        found = _exchange(given, [(len(owned), *sample.shape) for owned in dealt], group=group)
         for owned, moves in zip(dealt, found, strict=True):
             yield from zip(owned, moves.unbind(0), strict=True)
 
 
-def _alike(weights: Sequence[Weight], pieces: Pieces) -> list[list[int]]:
-    """The numbers of weights that are cut alike on every rank: of one shape, at one place of their layers."""
+def _kinds(weights: Sequence[Weight], pieces: Pieces) -> list[Kind]:
+    """Weights of one shape, at one place of their layers."""
     groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
     for i, weight in enumerate(weights):
         _, _, inner = weight.name.split(".", 2)
         groups.setdefault((inner, pieces.places[weight.name].shape), []).append(i)
-    return list(groups.values())
+    return [_kind(found, weights[found[0]].name, pieces) for found in groups.values()]
+
+
+def _kind(numbers: list[int], name: str, pieces: Pieces) -> Kind:
+    held = [pieces.of(name, rank=rank) for rank in pieces.grid.holders]
+    return Kind(numbers, stacked_rows(name, pieces.spec), held, own=pieces.places[name])
 
 
 def _exchange(
