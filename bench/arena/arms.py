@@ -67,22 +67,13 @@ def iterations(count: int) -> Alter:
     return alter
 
 
-def by_head(trainer: Trainer) -> None:
-    """To Muon every head's queries, keys and values are a matrix."""
-    masters, size = trainer.masters, trainer.plan.spec.head_dim
-    masters.weights = [
-        w._replace(parts=(size,) * (sum(w.parts) // size)) if w.parts and "qkv" in w.name else w
-        for w in masters.weights
-    ]
+def whole_heads(trainer: Trainer) -> None:
+    """To Muon all queries are one matrix, and so are all keys, and all values."""
+    masters, spec = trainer.masters, trainer.plan.spec
+    assert spec.heads == spec.kv_heads, "matrices of equal height"
+    height = spec.heads * spec.head_dim
+    masters.weights = [w._replace(height=height) if "attention.qkv" in w.name else w for w in masters.weights]
     trainer.optimizer = make_optimizer(trainer.plan, masters)
-
-
-def both(*alters: Alter) -> Alter:
-    def alter(trainer: Trainer) -> None:
-        for each in alters:
-            each(trainer)
-
-    return alter
 
 
 def momentum(value: float) -> Alter:
@@ -161,8 +152,7 @@ ARMS: dict[str, Arm] = {
     "AdamW: rate x 2": Arm({"optimizer": "adamw"}, rates=(2.0, 1.0), pace={ADAMW: 1.0}),
     "Muon: four iterations": Arm(alter=iterations(4)),
     "Muon: three iterations": Arm(alter=iterations(3)),
-    "Muon: by head": Arm(alter=by_head),
-    "Muon: by head, four iterations": Arm(alter=both(by_head, iterations(4))),
+    "Muon: heads together": Arm(alter=whole_heads),
     "Muon: momentum 0.9": Arm(alter=momentum(0.9), pace=AS_PLANNED),
     "Muon: rate x 0.7": Arm(rates=(0.7, 1.0), pace=AS_PLANNED),
     "Muon: rate x 1.4": Arm(rates=(1.4, 1.0), pace=AS_PLANNED),

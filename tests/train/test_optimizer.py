@@ -63,23 +63,22 @@ def test_nothing_to_learn_moves_nothing() -> None:
 
 
 def test_muon_takes_stacked_rows_as_matrices_of_their_own() -> None:
-    parts = (8, 4, 4, 12)
-    stacked = Weight("stacked", draw(28, 6, seed=0), parts)
-    separate = [Weight(f"part{i}", p.clone(), (len(p),)) for i, p in enumerate(stacked.value.split(parts))]
+    stacked = Weight("stacked", draw(28, 6, seed=0), 7)
+    separate = [Weight(f"part{i}", p.clone(), 7) for i, p in enumerate(stacked.value.split(7))]
     together, apart = (
         Muon(w, learning_rate=0.02, weight_decay=0.1, dtype=torch.float64) for w in ([stacked], separate)
     )
     for step in range(5):
         grad = draw(28, 6, seed=10 + step)
         together.step([grad], scale=0.7)
-        apart.step(list(grad.split(parts)), scale=0.7)
-    for weight, expected in zip(separate, stacked.value.split(parts), strict=True):
+        apart.step(list(grad.split(7)), scale=0.7)
+    for weight, expected in zip(separate, stacked.value.split(7), strict=True):
         torch.testing.assert_close(weight.value, expected, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize(("shape", "norm"), [((8, 32), 1.0), ((16, 16), 1.0), ((64, 16), 2.0)])
 def test_a_step_of_muon_has_the_documented_spectral_norm(shape: tuple[int, int], norm: float) -> None:
-    weight = Weight("w", torch.zeros(shape, dtype=torch.float64), (shape[0],))
+    weight = Weight("w", torch.zeros(shape, dtype=torch.float64), shape[0])
     Muon([weight], learning_rate=0.5, weight_decay=0.0, dtype=torch.float64).step([draw(*shape, seed=3)], scale=0.1)
     moved = torch.linalg.svdvals(weight.value) / (0.5 * 0.1 * norm)
     assert float(moved.min()) > 0.85
@@ -88,7 +87,7 @@ def test_a_step_of_muon_has_the_documented_spectral_norm(shape: tuple[int, int],
 
 def test_muon_with_momentum_by_hand() -> None:
     """Nesterov: the step follows grad + beta (momentum - grad), momentum being the running mean."""
-    weight, grads = Weight("w", draw(6, 6, seed=0), (6,)), [draw(6, 6, seed=i) for i in (1, 2)]
+    weight, grads = Weight("w", draw(6, 6, seed=0), 6), [draw(6, 6, seed=i) for i in (1, 2)]
     expected, mean = weight.value.clone(), torch.zeros(6, 6, dtype=torch.float64)
     muon = Muon([weight], learning_rate=0.1, weight_decay=0.5, momentum=0.9, dtype=torch.float64)
     for grad in grads:
@@ -100,7 +99,7 @@ def test_muon_with_momentum_by_hand() -> None:
 
 
 def test_both_gives_each_weight_to_its_own() -> None:
-    all_weights = [Weight("a", draw(4, 4, seed=0), (4,)), Weight("b", draw(5, seed=1), None)]
+    all_weights = [Weight("a", draw(4, 4, seed=0), 4), Weight("b", draw(5, seed=1), None)]
     before = [w.value.clone() for w in all_weights]
     muon = Muon(all_weights[:1], learning_rate=0.1, weight_decay=0.0, dtype=torch.float64)
     adamw = AdamW(all_weights[1:], learning_rate=0.3, weight_decay=0.0)
@@ -114,7 +113,7 @@ def test_both_gives_each_weight_to_its_own() -> None:
 
 def test_state_that_was_saved_goes_on_to_the_same_bits() -> None:
     def make() -> tuple[list[Weight], Both]:
-        made = [Weight("a", draw(4, 6, seed=0), (4,)), Weight("b", draw(5, 3, seed=1), None)]
+        made = [Weight("a", draw(4, 6, seed=0), 4), Weight("b", draw(5, 3, seed=1), None)]
         muon = Muon(made[:1], learning_rate=0.1, weight_decay=0.1)
         return made, Both(muon, AdamW(made[1:], learning_rate=0.3, weight_decay=0.1), is_matrix=[True, False])
 

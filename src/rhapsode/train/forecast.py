@@ -18,7 +18,7 @@ from rhapsode.core.energy import find_meter
 from rhapsode.kernels.cross_entropy import CHUNK
 from rhapsode.kernels.peak import measure_peak_flops
 from rhapsode.model.parameters import shapes
-from rhapsode.train.masters import matrix_parts
+from rhapsode.train.masters import height_of
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
 from rhapsode.train.trainer import PRECISIONS, Data, Trainer
@@ -87,7 +87,7 @@ def moments(plan: TrainPlan) -> int:
     spec = plan.spec
     if plan.optimizer == "adamw":
         return 2 * spec.parameters
-    matrices = (shape for name, shape in shapes(spec).items() if matrix_parts(name, shape, spec) is not None)
+    matrices = (shape for name, shape in shapes(spec).items() if height_of(name, shape, spec) is not None)
     return 2 * spec.parameters - sum(map(math.prod, matrices))
 
 

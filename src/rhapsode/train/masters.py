@@ -60,7 +60,7 @@ class WholeMasters:
         self._params, self._ranks = dict(model.named_parameters()), ranks
         wide = torch.promote_types(next(model.parameters()).dtype, torch.float32)
         self.weights = [
-            Weight(name, p.detach().to(wide, copy=True), matrix_parts(name, p.shape, model.spec))
+            Weight(name, p.detach().to(wide, copy=True), height_of(name, p.shape, model.spec))
             for name, p in self._params.items()
         ]
         self.grads = [torch.zeros_like(w.value) for w in self.weights]
@@ -88,6 +88,12 @@ class WholeMasters:
             param.copy_(weight.value)
 
 
-def matrix_parts(name: str, shape: Sequence[int], spec: ModelSpec) -> tuple[int, ...] | None:
-    """The heights of the matrices in a parameter of the blocks; None for one that is no matrix, or lies elsewhere."""
-    return stacked_rows(name, spec) if len(shape) == 2 and name.startswith("layers.") else None
+def height_of(name: str, shape: Sequence[int], spec: ModelSpec) -> int | None:
+    """The rows of each of the matrices stacked in a parameter of the blocks; None for one that is none, or elsewhere.
+
+    Every head's queries, keys and values are matrices of their own. In two minutes of 13.8M parameters that gives 0.035
+    bits per byte less than whole ones (`bench/ablations.py`), and short matrices take less to make orthogonal.
+    """
+    if len(shape) != 2 or not name.startswith("layers."):
+        return None
+    return spec.head_dim if "attention.qkv" in name else stacked_rows(name, spec)[0]

@@ -1,11 +1,12 @@
 """AdamW and Muon on float32 master weights.
 
 Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest matrix with all singular values one, so that
-every direction of a weight learns at the same speed. Rows that the decoder stacks for speed (query, key, value; gate,
-up) are separate matrices to it. Embeddings, norms and a vocabulary projection of its own go to AdamW (Loshchilov and
-Hutter 2019). State is plain named tensors: a checkpoint stores them as they are.
+every direction of a weight learns at the same speed. What the decoder stacks for speed are separate matrices to it:
+gate and up, and the queries, keys and values of every head. Embeddings, norms and a vocabulary projection of its own go
+to AdamW (Loshchilov and Hutter 2019). State is plain named tensors: a checkpoint stores them as they are.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -27,11 +28,11 @@ TINY = 1e-7
 
 
 class Weight(NamedTuple):
-    """A trained tensor. `parts` are the heights of the matrices stacked in it; None for what is no matrix."""
+    """A trained tensor. `height` is how many rows each of the matrices has that are stacked in it; None: it is none."""
 
     name: str
     value: Tensor
-    parts: tuple[int, ...] | None
+    height: int | None
 
 
 class Optimizer(Protocol):
@@ -96,8 +97,13 @@ def orthogonalise(matrices: Tensor, *, dtype: torch.dtype) -> Tensor:
     return (x.transpose(-1, -2) if tall else x).to(matrices.dtype)
 
 
+def scale_of(height: int, width: int) -> float:
+    """What the step of a matrix is scaled with: a tall one changes more outputs."""
+    return math.sqrt(max(1.0, height / width))
+
+
 class Muon:
-    """Nesterov momentum, orthogonalised; the step of a matrix has spectral norm rate * sqrt(max(1, rows / columns))."""
+    """Nesterov momentum, orthogonalised; the step of a matrix has spectral norm rate * sqrt(max(1, height / width))."""
 
     def __init__(
         self,
@@ -122,26 +128,20 @@ class Muon:
 
     def move(self, nesterov: Sequence[Tensor], *, rate: float) -> None:
         """Add what needs the whole of a matrix: the orthogonal direction nearest to its momentum."""
-        for (rows, columns), places in self._by_shape().items():
-            pieces = [self._part(nesterov[i], i, part) for i, part in places]
-            moves = orthogonalise(torch.stack(pieces), dtype=self._dtype)
-            for (i, part), move in zip(places, moves.unbind(0), strict=True):
-                self._part(self._weights[i].value, i, part).sub_(move, alpha=rate * max(1.0, rows / columns) ** 0.5)
+        for (height, width), numbers in self._by_shape().items():
+            matrices = [nesterov[i].view(-1, height, width) for i in numbers]
+            moves = orthogonalise(torch.cat(matrices), dtype=self._dtype).split([len(each) for each in matrices])
+            for i, move in zip(numbers, moves, strict=True):
+                value = self._weights[i].value
+                value.sub_(move.reshape(value.shape), alpha=rate * scale_of(height, width))
 
-    def _by_shape(self) -> dict[tuple[int, int], list[tuple[int, int]]]:
-        """Matrices of equal shape are orthogonalised together: (rows, columns) -> [(weight, part)]."""
-        groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    def _by_shape(self) -> dict[tuple[int, int], list[int]]:
+        """Matrices of equal shape are orthogonalised together: (height, width) -> numbers of weights."""
+        groups: dict[tuple[int, int], list[int]] = {}
         for i, weight in enumerate(self._weights):
-            assert weight.parts is not None
-            for part, rows in enumerate(weight.parts):
-                groups.setdefault((rows, weight.value.shape[1]), []).append((i, part))
+            assert weight.height is not None
+            groups.setdefault((weight.height, weight.value.shape[1]), []).append(i)
         return groups
-
-    def _part(self, tensor: Tensor, index: int, part: int) -> Tensor:
-        parts = self._weights[index].parts
-        assert parts is not None
-        start = sum(parts[:part])
-        return tensor[start : start + parts[part]]
 
     def state(self) -> dict[str, Tensor]:
         return {f"muon.momentum/{w.name}": m for w, m in zip(self._weights, self._momentum, strict=True)}

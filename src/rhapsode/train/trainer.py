@@ -239,7 +239,7 @@ def make_optimizer(plan: TrainPlan, masters: Masters, *, muon: Callable[..., Muo
     weights = masters.weights
     if plan.optimizer == "adamw":
         return AdamW(weights, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay)
-    is_matrix = [w.parts is not None for w in weights]
+    is_matrix = [w.height is not None for w in weights]
     matrices = [w for w, m in zip(weights, is_matrix, strict=True) if m]
     others = [w for w, m in zip(weights, is_matrix, strict=True) if not m]
     whole = muon(

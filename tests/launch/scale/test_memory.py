@@ -72,7 +72,7 @@ def test_state_is_what_masters_and_optimizer_hold(optimizer):
     if optimizer == "adamw":
         moments = AdamW(masters.weights, learning_rate=1.0, weight_decay=0.0).state()
     else:
-        is_matrix = [weight.parts is not None for weight in masters.weights]
+        is_matrix = [weight.height is not None for weight in masters.weights]
         matrices = [w for w, m in zip(masters.weights, is_matrix, strict=True) if m]
         others = [w for w, m in zip(masters.weights, is_matrix, strict=True) if not m]
         muon = Muon(matrices, learning_rate=1.0, weight_decay=0.0)

@@ -6,7 +6,6 @@ pieces back to where they belong. What is sent is the size of the pieces that a 
 twice among these ranks.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,9 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rhapsode.model.parameters import stacked_rows
 from rhapsode.model.pieces import Place
-from rhapsode.train.optimizer import Muon, Weight, orthogonalise
+from rhapsode.train.masters import height_of
+from rhapsode.train.optimizer import Muon, Weight, orthogonalise, scale_of
 from rhapsode.train.ranks.pieces import Pieces
 
 
@@ -24,24 +23,15 @@ class Kind(NamedTuple):
     """Weights that are alike, by their numbers.
 
     Attributes:
-        parts: the heights of the matrices stacked in each of them.
+        height: of each of the matrices stacked in them.
         held: what each of the ranks that hold the model has of one.
         own: what this rank has of one.
     """
 
     numbers: list[int]
-    parts: tuple[int, ...]
+    height: int
     held: list[Place]
     own: Place
-
-    def heights(self) -> Iterator[tuple[slice, int]]:
-        """Rows of this rank's piece, and the height of the matrix that they are of."""
-        at = 0
-        for run in self.own.runs:
-            stops = zip(itertools.accumulate(self.parts), self.parts, strict=True)
-            height = next(height for stop, height in stops if run.start < stop)
-            yield slice(at, at + len(run)), height
-            at += len(run)
 
 
 class PiecesMuon(Muon):
@@ -61,10 +51,9 @@ class PiecesMuon(Muon):
 
     def move(self, nesterov: Sequence[Tensor], *, rate: float) -> None:
         for kind in self._kinds:
+            alpha = rate * scale_of(kind.height, kind.own.shape[1])
             for i, direction in self._directions(nesterov, kind):
-                for rows, height in kind.heights():
-                    scale = max(1.0, height / kind.own.shape[1]) ** 0.5
-                    self._weights[i].value[rows].sub_(direction[rows], alpha=rate * scale)
+                self._weights[i].value.sub_(direction, alpha=alpha)
 
     def _directions(self, nesterov: Sequence[Tensor], kind: Kind) -> Iterator[tuple[int, Tensor]]:
         """This rank's pieces of the directions of weights of a kind, each with the number of its weight."""
@@ -79,8 +68,8 @@ class PiecesMuon(Muon):
             for some, there in place.views(part, whole):
                 there.copy_(some)
         if len(own):
-            stacked = whole.split(kind.parts, 1)
-            whole = torch.cat([orthogonalise(matrices, dtype=self._dtype) for matrices in stacked], 1)
+            matrices = whole.view(-1, kind.height, whole.shape[-1])
+            whole = orthogonalise(matrices, dtype=self._dtype).reshape(whole.shape)
         given = [whole.new_empty(shape) for shape in shapes]
         for place, part in zip(held, given, strict=True):
             for some, there in place.views(part, whole):
@@ -101,7 +90,10 @@ def _kinds(weights: Sequence[Weight], pieces: Pieces) -> list[Kind]:
 
 def _kind(numbers: list[int], name: str, pieces: Pieces) -> Kind:
     held = [pieces.of(name, rank=rank) for rank in pieces.grid.holders]
-    return Kind(numbers, stacked_rows(name, pieces.spec), held, own=pieces.places[name])
+    own = pieces.places[name]
+    height = height_of(name, own.shape, pieces.spec)
+    assert height is not None
+    return Kind(numbers, height, held, own)
 
 
 def _exchange(

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from rhapsode.kernels.cross_entropy import LossSum
 from rhapsode.model.decoder import Decoder
-from rhapsode.train.masters import matrix_parts
+from rhapsode.train.masters import height_of
 from rhapsode.train.objective import Batch, Objective
 from rhapsode.train.optimizer import Weight
 from rhapsode.train.ranks.pieces import Pieces
@@ -41,7 +41,7 @@ class ShardedMasters:
         self._model, self._pieces, self.places = model, pieces, pieces.places
         self._params = {name: param for name, param in model.named_parameters() if isinstance(param, DTensor)}
         self.weights = [
-            Weight(name, p.to_local().detach(), matrix_parts(name, p.shape, model.spec))
+            Weight(name, p.to_local().detach(), height_of(name, p.shape, model.spec))
             for name, p in self._params.items()
         ]
         self.grads = [torch.zeros_like(w.value) for w in self.weights]
