@@ -285,5 +285,5 @@ def test_events_tell_the_story_of_a_run(data: Data, tmp_path: Path) -> None:
     assert heard.of("step", "learning_rate") == pytest.approx(rates)
     assert all(seconds > 0 for seconds in heard.of("step", "seconds"))
     assert heard.of("step", "tokens")[-1] == sum(
-        Trainer(plan, data, device=CPU)._load(step).num_targets for step in range(plan.steps)
+        Trainer(plan, data, device=CPU).load(step).num_targets for step in range(plan.steps)
     )

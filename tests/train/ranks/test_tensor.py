@@ -38,7 +38,11 @@ BY_FOUR = {"tied, Muon": "replicate", "untied, AdamW": "shard", "capped": "repli
 BY_TWO = ("tied, AdamW", "untied, Muon", "bf16")
 TRAINED = [*((4, name) for name in BY_FOUR), *((2, name) for name in BY_TWO)]
 NEAR = {"fp64": 1e-11, "fp32": 1e-6, "bf16": 2e-2}
-"""What 50 steps make of the rounding of sums that are added up in another order; Muon makes the most of it."""
+
+
+def near(name: str) -> float:
+    """What rounding makes of sums that are added up in another order; after 50 steps of Muon that is much more."""
+    return 1e-7 if name.endswith("Muon") else NEAR[str(PLANS[name]["precision"])]
 
 
 def job(name: str, to: Path, *, resume: bool = False, **layout: Any) -> dict[str, Any]:
@@ -93,18 +97,16 @@ def told(run_dir: Path, kind: str, *fields: str, rank: int = 0) -> list[tuple[fl
 
 @pytest.mark.parametrize(("ranks", "name"), TRAINED)
 def test_the_weights_are_those_of_one_process(ranks: int, name: str, room: Path) -> None:
-    near = NEAR[PLANS[name]["precision"]]
-    assert furthest(last(room, ranks, name), last(room, 1, name)) < near
+    assert furthest(last(room, ranks, name), last(room, 1, name)) < near(name)
 
 
 @pytest.mark.parametrize(("ranks", "name"), TRAINED)
 def test_every_gradient_counts_once_and_every_rank_knows_of_the_same(ranks: int, name: str, room: Path) -> None:
-    near = NEAR[PLANS[name]["precision"]]
     for kind, fields in (("step", ("loss", "grad_norm")), ("validation", ("bits_per_byte",))):
         found = [told(room / str(ranks) / name, kind, *fields, rank=rank) for rank in range(ranks)]
         assert all(each == found[0] for each in found)
         expected = told(room / "1" / name, kind, *fields)
-        assert found[0] == [pytest.approx(values, rel=near) for values in expected]
+        assert found[0] == [pytest.approx(values, rel=near(name)) for values in expected]
 
 
 def test_a_checkpoint_has_the_same_bytes_through_whatever_hands_it_goes(room: Path) -> None:
