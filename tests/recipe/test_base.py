@@ -157,7 +157,7 @@ def test_every_piece_begins_as_the_base_has_always_read_it(based_path, tmp_path)
     plan = plan_of(based_path, tmp_path / "out")
     said = {decision.name: decision.value for decision in plan.decisions}
     assert sum(len(plan.data.training.row(row)) for row in range(plan.data.training.num_rows)) > 80
-    loader = Trainer(plan.train, plan.data, device=plan.device, base=plan.base_directory)._load
+    loader = Trainer(plan.train, plan.data, device=plan.device, base=plan.base_directory).load
     rows = loader(0)
     starts = rows.ids[(rows.positions == 0) & (rows.documents > 0)]
     if plan.train.spec.family == "gemma3_text":
