@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rhapsode.kernels.adamw import accumulate
 from rhapsode.model.decoder import Decoder
-from rhapsode.model.parameters import stacked_rows
+from rhapsode.model.parameters import shapes, stacked_rows
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.optimizer import Weight
 from rhapsode.train.ranks.ranks import ALONE, Ranks
@@ -58,10 +58,12 @@ class Masters(Protocol):
 
 
 class WholeMasters:
-    """Every parameter in float32 (float64 for a float64 model), beside the model that computes with rounded copies."""
+    """Every parameter that is trained, in float32 (float64 for a float64 model), beside the model that computes with
+    rounded copies. What is frozen has no master, no gradient and no moment.
+    """
 
     def __init__(self, model: Decoder, *, ranks: Ranks = ALONE) -> None:
-        self._params, self._ranks = dict(model.named_parameters()), ranks
+        self._params, self._ranks = {name: p for name, p in model.named_parameters() if p.requires_grad}, ranks
         wide = torch.promote_types(next(model.parameters()).dtype, torch.float32)
         self.weights = [
             Weight(name, p.detach().to(wide, copy=True), matrix_parts(name, p.shape, model.spec))
@@ -98,5 +100,10 @@ def squares(tensors: Sequence[Tensor]) -> float:
 
 
 def matrix_parts(name: str, shape: Sequence[int], spec: ModelSpec) -> tuple[int, ...] | None:
-    """The heights of the matrices in a parameter of the blocks; None for one that is no matrix, or lies elsewhere."""
-    return stacked_rows(name, spec) if len(shape) == 2 and name.startswith("layers.") else None
+    """The heights of the matrices in a parameter of the blocks; None for one that is no matrix, or lies elsewhere.
+
+    What an adapter learns is no parameter of the decoder alone, and each is one matrix.
+    """
+    if len(shape) != 2 or not name.startswith("layers."):
+        return None
+    return stacked_rows(name, spec) if name in shapes(spec) else (shape[0],)
