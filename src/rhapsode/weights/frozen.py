@@ -18,9 +18,9 @@ from rhapsode.model.parameters import shapes
 from rhapsode.weights.directory import read_spec
 from rhapsode.weights.layout import check_head, match, pieces
 from rhapsode.weights.proof import proven
+from rhapsode.weights.shards import Weights
 
 
-@torch.no_grad()
 def load_frozen(directory: Path, *, dtype: torch.dtype, storage: Storage) -> Decoder:
     """As `load_model`, frozen, with the matrices of the blocks in `storage`; `dtype` is what computes.
 
@@ -29,20 +29,36 @@ def load_frozen(directory: Path, *, dtype: torch.dtype, storage: Storage) -> Dec
         VerificationMismatch: a file has changed since it was written.
     """
     with proven(directory) as weights:
-        spec = read_spec(directory)
-        layout = match(weights.tensors, spec, where=directory)
-        with torch.device("meta"):
-            model = Decoder(spec)
-        stored = {f"{owner}.weight" for owner in owners(spec)}
-        for name, shape in shapes(spec).items():
-            value = torch.empty(shape, dtype=dtype)
-            for disk_name, piece in pieces(name, value, spec):
-                weights.read_into(layout.names[disk_name], piece)
-            _place(model, name, value, storage=storage if name in stored else None)
-        if spec.tied:
-            model.head.weight = model.embedding.weight
-        if layout.head is not None:
-            check_head(weights.blocks(layout.head), model.embedding.weight, name=layout.head, where=directory)
+        return _frozen_of(weights, dtype=dtype, storage=storage)
+
+
+def read_frozen(directory: Path, *, dtype: torch.dtype, storage: Storage) -> Decoder:
+    """The same of a directory that need not be complete: for those who are still making it.
+
+    Raises:
+        RhapsodeError: it is of an unknown family, or its tensors do not fit its config.
+    """
+    with Weights(directory) as weights:
+        return _frozen_of(weights, dtype=dtype, storage=storage)
+
+
+@torch.no_grad()
+def _frozen_of(weights: Weights, *, dtype: torch.dtype, storage: Storage) -> Decoder:
+    directory = weights.directory
+    spec = read_spec(directory)
+    layout = match(weights.tensors, spec, where=directory)
+    with torch.device("meta"):
+        model = Decoder(spec)
+    stored = {f"{owner}.weight" for owner in owners(spec)}
+    for name, shape in shapes(spec).items():
+        value = torch.empty(shape, dtype=dtype)
+        for disk_name, piece in pieces(name, value, spec):
+            weights.read_into(layout.names[disk_name], piece)
+        _place(model, name, value, storage=storage if name in stored else None)
+    if spec.tied:
+        model.head.weight = model.embedding.weight
+    if layout.head is not None:
+        check_head(weights.blocks(layout.head), model.embedding.weight, name=layout.head, where=directory)
     return model.eval()
 
 

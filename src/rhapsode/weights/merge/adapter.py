@@ -20,7 +20,7 @@ from rhapsode.model.parameters import shapes
 from rhapsode.weights.adapter import TENSORS, load_adapter
 from rhapsode.weights.directory import load_model, read_model, stop_tokens, write_model
 from rhapsode.weights.foreign import copy_licence
-from rhapsode.weights.frozen import load_frozen
+from rhapsode.weights.frozen import load_frozen, read_frozen
 from rhapsode.weights.probe import probe
 from rhapsode.weights.shards import Weights
 
@@ -80,7 +80,7 @@ def merge_adapter(
         write_model(work.path, spec=spec, weights=weights, tokenizer_dir=base, stops=stops)
         copy_licence(base, work.path)
         del model, weights
-        difference = float((probe(read_model(work.path)) - scores).abs().max())
+        difference = float((probe(_read(work.path, dtype)) - scores).abs().max())
         _check(difference, change, tolerance=tolerance, where=adapter)
         work.facts |= {"merged": {"difference": difference, "change": change}}
         prove(work.path)
@@ -92,6 +92,12 @@ def _load(base: Path) -> Decoder:
     with Weights(base) as weights:
         is_narrow = all(entry.dtype == torch.bfloat16 for entry in weights.tensors.values())
     return load_frozen(base, dtype=torch.float32, storage="bf16") if is_narrow else load_model(base)
+
+
+def _read(merged: Path, dtype: torch.dtype) -> Decoder:
+    """What was written, in the same way."""
+    is_narrow = dtype == torch.bfloat16
+    return read_frozen(merged, dtype=torch.float32, storage="bf16") if is_narrow else read_model(merged)
 
 
 def _merged(model: Decoder, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
