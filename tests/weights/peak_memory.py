@@ -1,4 +1,4 @@
-"""Reads, takes in or writes one model in a process of its own, and prints by how much memory grew at its highest."""
+"""Reads, stores, takes in or writes one model in a process of its own, and prints by how much its memory grew."""
 
 import json
 import sys
@@ -13,9 +13,11 @@ from rhapsode.core.manifest import writing
 from rhapsode.model.parameters import shapes
 from rhapsode.model.spec import ModelSpec
 from rhapsode.weights.directory import import_directory, load_model, write_model
+from rhapsode.weights.frozen import load_frozen
 
 SMALL = make_spec(vocab_size=400)
 LARGE = make_spec(vocab_size=32_768, width=512, ffn=2_048, depth=2, heads=8, kv_heads=8, head_dim=64)
+DEEP = make_spec(vocab_size=4_096, width=512, ffn=2_048, depth=16, heads=8, kv_heads=8, head_dim=64)
 
 
 def resident(key: str) -> int:
@@ -37,15 +39,23 @@ def main(work: Path, tokenizer_dir: Path, what: str, dtype: torch.dtype) -> None
             import_directory(path, out.path, events=Events())
 
     act: Callable[[Path, ModelSpec], object]
-    act = {"write": write, "take": take, "read": lambda path, _spec: load_model(path)}[what]
+    act = {
+        "write": write,
+        "take": take,
+        "read": lambda path, _spec: load_model(path),
+        "store": lambda path, _spec: load_frozen(path, dtype=torch.float32, storage="int4"),
+    }[what]
+    name, spec = ("deep", DEEP) if what == "store" else ("large", LARGE)
+    if what == "store":
+        write(work / name, spec)
     act(work / "small", SMALL)  # what is imported and allocated once is not counted
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
-    kept = act(work / "large", LARGE)
+    kept = act(work / name, spec)
     peak = resident("VmHWM") - before
     del kept
-    largest = max(torch.Size(shape).numel() for shape in shapes(LARGE).values()) * dtype.itemsize
-    sys.stdout.write(json.dumps({"peak": peak, "parameters": LARGE.parameters, "largest": largest}))
+    largest = max(torch.Size(shape).numel() for shape in shapes(spec).values()) * dtype.itemsize
+    sys.stdout.write(json.dumps({"peak": peak, "parameters": spec.parameters, "largest": largest}))
 
 
 if __name__ == "__main__":

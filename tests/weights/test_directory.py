@@ -13,7 +13,7 @@ from rhapsode.core.errors import RhapsodeError, VerificationMismatch
 from rhapsode.core.manifest import Manifest, verify
 from rhapsode.model.families.registry import spec_from_config
 from rhapsode.model.spec import ModelSpec
-from rhapsode.weights import directory
+from rhapsode.weights import proof
 from rhapsode.weights.directory import load_model, read_spec, stop_tokens, write_model
 
 SPECS = {
@@ -121,7 +121,7 @@ def test_a_file_that_is_replaced_while_it_is_loaded_is_found(saved: Path, monkey
         copy.rename(path / "model.safetensors")
         return manifest
 
-    monkeypatch.setattr(directory, "verify", verify_and_replace)
+    monkeypatch.setattr(proof, "verify", verify_and_replace)
     with pytest.raises(VerificationMismatch, match=r"model\.safetensors was changed while it was read"):
         load_model(saved)
 

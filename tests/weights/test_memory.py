@@ -28,3 +28,11 @@ def test_memory_grows_by_no_more_than_it_must(dtype: str, tokenizer_dir: Path, t
     assert written["peak"] < written["largest"] + SLACK  # its maker holds one tensor; the writer adds none
     assert grown("read", dtype, tokenizer_dir, tmp_path)["peak"] < 4 * written["parameters"] + SLACK
     assert grown("take", dtype, tokenizer_dir, tmp_path)["peak"] < SLACK
+
+
+def test_a_base_is_never_wider_than_it_is_kept(tokenizer_dir: Path, tmp_path: Path) -> None:
+    grown("write", "bfloat16", tokenizer_dir, tmp_path)
+    stored = grown("store", "bfloat16", tokenizer_dir, tmp_path)
+    widened = 4 * stored["parameters"]
+    assert widened > 6 * SLACK
+    assert stored["peak"] < widened / 3 + SLACK  # less than half a bfloat16 model, one matrix at work included

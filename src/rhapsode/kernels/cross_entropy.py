@@ -41,22 +41,25 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         wide = torch.promote_types(hidden.dtype, torch.float32)
         total = hidden.new_zeros((), dtype=wide)
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight, dtype=wide)
+        grad_weight = torch.zeros_like(weight, dtype=wide) if ctx.needs_input_grad[1] else None
         for start in range(0, hidden.shape[0], CHUNK):
             rows, target = hidden[start : start + CHUNK], targets[start : start + CHUNK]
             logits = F.linear(rows, weight)
             loss, slope = _loss_and_slope(logits, target, softcap=softcap)
             total += loss
             grad_hidden[start : start + CHUNK] = slope @ weight
-            grad_weight += slope.t() @ rows
-        ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
+            if grad_weight is not None:
+                grad_weight += slope.t() @ rows
+        ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = grads[0]
-        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale.to(grad_weight.dtype), None, None
+        if grad_weight is not None:
+            grad_weight = grad_weight * scale.to(grad_weight.dtype)
+        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight, None, None
 
 
 def _loss_and_slope(logits: Tensor, targets: Tensor, *, softcap: float | None) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from rhapsode.kernels.adamw import accumulate
 from rhapsode.kernels.squares import squares
 from rhapsode.model.decoder import Decoder
-from rhapsode.model.parameters import stacked_rows
+from rhapsode.model.parameters import shapes, stacked_rows
 from rhapsode.model.pieces import Place, everything
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.optimizer import Weight
@@ -52,12 +52,15 @@ class Masters(Protocol):
 
 
 class WholeMasters:
-    """Every parameter in float32 (float64 for a float64 model), beside the model that computes with rounded copies."""
+    """Every trained parameter in float32 (float64 for a float64 model), beside the model that computes with rounded ones.
+
+    What is frozen has no master, no gradient and no moment.
+    """
 
     needs_others = False
 
     def __init__(self, model: Decoder, *, ranks: Ranks = ALONE) -> None:
-        self._params, self._ranks = dict(model.named_parameters()), ranks
+        self._params, self._ranks = {name: p for name, p in model.named_parameters() if p.requires_grad}, ranks
         wide = torch.promote_types(next(model.parameters()).dtype, torch.float32)
         self.weights = [
             Weight(name, p.detach().to(wide, copy=True), height_of(name, p.shape, model.spec))
@@ -90,10 +93,12 @@ class WholeMasters:
 
 def height_of(name: str, shape: Sequence[int], spec: ModelSpec) -> int | None:
     """The rows of each of the matrices stacked in a parameter of the blocks; None for one that is none, or elsewhere.
-
     Every head's queries, keys and values are matrices of their own. In two minutes of 13.8M parameters that gives 0.035
-    bits per byte less than whole ones (`bench/ablations.py`), and short matrices take less to make orthogonal.
+    bits per byte less than whole ones (`bench/ablations.py`), and short matrices take less to make orthogonal. What an
+    adapter learns is no parameter of the decoder, and each is one matrix.
     """
     if len(shape) != 2 or not name.startswith("layers."):
         return None
+    if name not in shapes(spec):
+        return shape[0]
     return spec.head_dim if "attention.qkv" in name else stacked_rows(name, spec)[0]

@@ -5,17 +5,14 @@ there is never more than one in memory. Nothing is unpickled and nothing is run.
 """
 
 import contextlib
-import threading
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from rhapsode.core.errors import RhapsodeError, VerificationMismatch
+from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
-from rhapsode.core.manifest import Manifest, read_manifest, verify
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.families.registry import spec_from_config
 from rhapsode.model.parameters import disk_shapes
@@ -24,9 +21,10 @@ from rhapsode.weights.foreign import check_values, copy_licence, take_files, tel
 from rhapsode.weights.header import Slot
 from rhapsode.weights.json_file import read_object, write_object
 from rhapsode.weights.layout import check_head, match, pieces
+from rhapsode.weights.proof import proven
 from rhapsode.weights.shard_writer import MAX_SHARD_BYTES, shard_writer
 from rhapsode.weights.shards import Weights
-from rhapsode.weights.strangers import pickles, refuse_adapter, refuse_pickle
+from rhapsode.weights.strangers import refuse_adapter
 from rhapsode.weights.tokenizer_files import check_vocabulary, copy_tokenizer
 
 LARGEST_CONFIG = 1 << 20
@@ -123,22 +121,8 @@ def load_model(directory: Path, *, dtype: torch.dtype = torch.float32) -> Decode
         RhapsodeError: the directory is incomplete, of an unknown family, or its tensors do not fit its config.
         VerificationMismatch: a file has changed since it was written.
     """
-    refuse_adapter(directory)
-    known = read_manifest(directory).files
-    if unknown := [name for name in pickles(directory) if name not in known]:
-        raise refuse_pickle(directory, unknown[0])
-    try:
-        with Weights(directory) as weights:
-            proof = _prove(directory)  # begun with the files open: what is hashed is what is read
-            model = _model_of(weights, dtype=dtype)
-            proof.result()
-            weights.check_in_place()
-    except VerificationMismatch:
-        raise
-    except RhapsodeError:
-        verify(directory)  # that a file has changed says more than what came of it
-        raise
-    return model
+    with proven(directory) as weights:
+        return _model_of(weights, dtype=dtype)
 
 
 def read_model(directory: Path, *, dtype: torch.dtype = torch.float32) -> Decoder:
@@ -214,20 +198,6 @@ def _fill(weights: Weights, into: Mapping[str, Tensor], *, spec: ModelSpec) -> N
             weights.read_into(name, targets[name])
     if layout.head is not None:
         check_head(weights.blocks(layout.head), into["embedding.weight"], name=layout.head, where=weights.directory)
-
-
-def _prove(directory: Path) -> Future[Manifest]:
-    """Verify beside other work. Nobody waits for the thread when the program is interrupted."""
-    proof: Future[Manifest] = Future()
-
-    def run() -> None:
-        try:
-            proof.set_result(verify(directory))
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
-            proof.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return proof
 
 
 def _take_generation(source: Path, into: Path, config: Mapping[str, object], *, stops: Sequence[int]) -> None:

@@ -8,6 +8,7 @@ import json
 import math
 import struct
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -37,6 +38,7 @@ MOST_DIMENSIONS = 8
 LONGEST_NAME = 256
 LENGTH = struct.Struct("<Q")
 ALIGNMENT = 8
+NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
 class Slot(NamedTuple):
@@ -60,6 +62,13 @@ class Entry(NamedTuple):
     stop: int
 
 
+class Header(NamedTuple):
+    """What a file says of itself: its tensors, and words that whoever made it put beside them."""
+
+    tensors: dict[str, Entry]
+    metadata: dict[str, str]
+
+
 def check_length(first: bytes, *, size: int, where: str) -> int:
     """How many bytes of header follow the `first` 8 of a file of `size` bytes.
 
@@ -81,8 +90,8 @@ def check_length(first: bytes, *, size: int, where: str) -> int:
     return int(length)
 
 
-def parse_header(data: bytes, *, size: int, where: str) -> dict[str, Entry]:
-    """The tensors of a file of `size` bytes whose header is `data`, in the order of their places.
+def parse_header(data: bytes, *, size: int, where: str) -> Header:
+    """The header `data` of a file of `size` bytes, its tensors in the order of their places.
 
     Raises:
         RhapsodeError: the header is not one, or describes what cannot lie in the file; names the tensor.
@@ -98,15 +107,15 @@ def parse_header(data: bytes, *, size: int, where: str) -> dict[str, Entry]:
         _check_places(entries, begin=begin, size=size)
     except ValueError as error:
         raise RhapsodeError(f"{where} is damaged: {error}", "get the file again") from None
-    return entries
+    return Header(entries, metadata)
 
 
-def plan_header(slots: Iterable[Slot]) -> tuple[bytes, dict[str, Entry]]:
+def plan_header(slots: Iterable[Slot], *, metadata: Mapping[str, str] = NO_METADATA) -> tuple[bytes, dict[str, Entry]]:
     """The first bytes of a file that will hold these tensors, and the place of each.
 
     The widest types come first, so that every tensor begins at a multiple of its own size.
     """
-    header: dict[str, Any] = {METADATA: {"format": "pt"}}
+    header: dict[str, Any] = {METADATA: {**metadata, "format": "pt"}}
     places: list[tuple[Slot, int]] = []
     at = 0
     for slot in sorted(slots, key=lambda slot: -slot.dtype.itemsize):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rhapsode.core.errors import RhapsodeError, VerificationMismatch
-from rhapsode.weights.header import LENGTH, Entry, Slot, check_length, parse_header, plan_header
+from rhapsode.weights.header import LENGTH, NO_METADATA, Entry, Slot, check_length, parse_header, plan_header
 
 BLOCK_BYTES = 4 << 20
 """What is read before it is converted: small enough to stay in a processor's cache."""
@@ -33,7 +33,11 @@ class Identity(NamedTuple):
 
 
 class TensorFile:
-    """A safetensors file, open for reading. `tensors` holds its entries in the order of their places.
+    """A safetensors file, open for reading.
+
+    Attributes:
+        tensors: its entries, in the order of their places.
+        metadata: words that its maker put beside them.
 
     Raises:
         RhapsodeError: it cannot be opened, or its header describes what cannot be.
@@ -46,7 +50,8 @@ class TensorFile:
             self.identity = identity(os.fstat(self.file))
             size = self.identity.size
             length = check_length(os.pread(self.file, LENGTH.size, 0), size=size, where=str(path))
-            self.tensors = parse_header(os.pread(self.file, length, LENGTH.size), size=size, where=str(path))
+            header = parse_header(os.pread(self.file, length, LENGTH.size), size=size, where=str(path))
+            self.tensors, self.metadata = header
         except BaseException:
             os.close(self.file)
             raise
@@ -147,8 +152,8 @@ class TensorFile:
 class TensorWriter:
     """A safetensors file being written: the place of every tensor is planned, they come in any order and any pieces."""
 
-    def __init__(self, path: Path, slots: Iterable[Slot]) -> None:
-        header, self._places = plan_header(slots)
+    def __init__(self, path: Path, slots: Iterable[Slot], *, metadata: Mapping[str, str] = NO_METADATA) -> None:
+        header, self._places = plan_header(slots, metadata=metadata)
         self._left = {name: math.prod(entry.shape) for name, entry in self._places.items()}
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
@@ -221,14 +226,14 @@ def plan_file(path: Path, slots: Iterable[Slot]) -> None:
         file.truncate(max((entry.stop for entry in places.values()), default=len(header)))
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write one file of tensors that are all there.
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] = NO_METADATA) -> None:
+    """Write one file of tensors that are all there, and words of our own beside them.
 
     Raises:
         OSError: what the system said, for example that the disk is full.
     """
     slots = [Slot(name, value.dtype, tuple(value.shape)) for name, value in tensors.items()]
-    with TensorWriter(path, slots) as out:
+    with TensorWriter(path, slots, metadata=metadata) as out:
         for name, value in tensors.items():
             out.write(name, value)
 

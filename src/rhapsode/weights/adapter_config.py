@@ -1,0 +1,158 @@
+"""`adapter_config.json` as PEFT writes and reads it, and the `AdapterSpec` that it stands for.
+
+PEFT's file has some forty keys, and every release adds some. What changes what an adapter computes is understood or
+refused by name; a key that is not known is let pass only where it says nothing.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from rhapsode.core.errors import RhapsodeError
+from rhapsode.model.adapter import targets
+from rhapsode.model.adapter_spec import ALL_LINEAR, AdapterSpec
+from rhapsode.model.families.registry import FAMILIES
+from rhapsode.model.spec import ModelSpec
+
+HARMLESS = {
+    *("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "megatron_core", "peft_version"),
+    *("qalora_group_size", "revision", "runtime_config", "task_type", "lora_dropout", "eva_config"),
+}
+"""Bookkeeping, what PEFT finds out by itself, what only training feels, and sizes of what is not used."""
+READ = {
+    *("peft_type", "r", "lora_alpha", "target_modules", "layers_to_transform", "layers_pattern", "bias"),
+    *("use_dora", "use_rslora", "init_lora_weights"),
+}
+PLAIN_BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")
+"""Ways to begin that leave the base model as it is; others change it, and their adapters fit the changed one alone."""
+SHOWN = 60
+
+
+def adapter_config(adapter: AdapterSpec, *, spec: ModelSpec, base_name: str) -> dict[str, Any]:
+    """What PEFT reads.
+
+    Args:
+        base_name: where readers look for the base model: a directory, or a name on a hub.
+    """
+    hit = targets(spec, adapter)
+    is_all = adapter.targets == (ALL_LINEAR,)
+    return {
+        "alpha_pattern": {},
+        "auto_mapping": None,
+        "base_model_name_or_path": base_name,
+        "bias": "none",
+        "fan_in_fan_out": any(target.is_transposed for target in hit),
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "layers_pattern": None,
+        "layers_to_transform": None if adapter.layers is None else list(adapter.layers),
+        "lora_alpha": int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": adapter.rank,
+        "rank_pattern": {},
+        "revision": None,
+        "target_modules": sorted({target.name for target in hit}) if is_all else list(adapter.targets),
+        "task_type": "CAUSAL_LM",
+        "use_dora": adapter.kind == "dora",
+        "use_rslora": adapter.is_rslora,
+    }
+
+
+def read_adapter_config(
+    config: Mapping[str, Any], *, spec: ModelSpec, modules: Collection[str], where: str
+) -> AdapterSpec:
+    """The adapter that a config describes.
+
+    Args:
+        modules: those that the file of tensors speaks of. They stand for a regular expression, which is not tried: it
+            comes from a stranger, and some take for ever.
+        where: the file, to begin a message with.
+
+    Raises:
+        RhapsodeError: a key asks for what is not built, or says what cannot be; names it.
+    """
+    fields = _Fields(config, where)
+    fields.check_kind()
+    fields.check_silence()
+    layers = fields.layers(spec)
+    return AdapterSpec(
+        rank=fields.whole("r"),
+        alpha=fields.positive("lora_alpha"),
+        targets=fields.targets(modules),
+        kind="dora" if fields.flag("use_dora") else "lora",
+        is_rslora=fields.flag("use_rslora"),
+        layers=layers,
+    )
+
+
+class _Fields:
+    """The keys of one file."""
+
+    def __init__(self, config: Mapping[str, Any], where: str) -> None:
+        self._config, self._where = config, where
+
+    def check_kind(self) -> None:
+        kind, bias = self._config.get("peft_type"), self._config.get("bias", "none")
+        if kind != "LORA":
+            raise self._wrong("peft_type", "LORA", "other kinds of adapters are not built")
+        if bias != "none":
+            raise self._wrong("bias", '"none"', "an adapter that trains biases is not built")
+        if self._config.get("init_lora_weights") not in PLAIN_BEGINNINGS:
+            raise self._wrong(
+                "init_lora_weights",
+                "true",
+                "this way to begin changes the base model; have PEFT convert it: save_pretrained(DIRECTORY, "
+                "path_initial_model_for_weight_conversion=...)",
+            )
+
+    def check_silence(self) -> None:
+        """Keys that are not known say nothing."""
+        for key, value in self._config.items():
+            if key not in READ | HARMLESS and value not in (None, False, [], {}, ""):
+                raise self._wrong(key, "nothing", "it is not understood, and an adapter is never applied approximately")
+
+    def whole(self, key: str) -> int:
+        value = self._config.get(key)
+        if type(value) is not int or not 1 <= value < 2**20:
+            raise self._wrong(key, "a whole number from 1")
+        return value
+
+    def positive(self, key: str) -> float:
+        value = self._config.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise self._wrong(key, "a number above 0")
+        return float(value)
+
+    def flag(self, key: str) -> bool:
+        value = self._config.get(key)
+        if value is not None and type(value) is not bool:
+            raise self._wrong(key, "true or false")
+        return bool(value)
+
+    def targets(self, modules: Collection[str]) -> tuple[str, ...]:
+        value = self._config.get("target_modules")
+        if value == ALL_LINEAR:
+            return (ALL_LINEAR,)
+        if isinstance(value, str):
+            return tuple(sorted(modules))
+        if not isinstance(value, list) or not value or not all(isinstance(name, str) and name for name in value):
+            raise self._wrong("target_modules", "a list of names")
+        return tuple(value)
+
+    def layers(self, spec: ModelSpec) -> tuple[int, ...] | None:
+        value, pattern = self._config.get("layers_to_transform"), self._config.get("layers_pattern")
+        if value is None or value == []:
+            return None
+        [*_, own, _, _] = FAMILIES[spec.family].names.layer.split(".")  # model.layers.{}.
+        if pattern and pattern not in (own, [own]):
+            raise self._wrong("layers_pattern", f"{own}, which is what the blocks are called", "correct it")
+        found = value if isinstance(value, list) else [value]
+        if not all(type(layer) is int and 0 <= layer < len(spec.layers) for layer in found):
+            raise self._wrong("layers_to_transform", f"numbers of blocks, from 0 to {len(spec.layers) - 1}")
+        return tuple(sorted(set(found)))
+
+    def _wrong(self, key: str, wanted: str, hint: str = "get the adapter again") -> RhapsodeError:
+        shown = str(self._config.get(key))[:SHOWN]
+        return RhapsodeError(f"{self._where}: {key} is {shown}; it must be {wanted}", hint)
