@@ -1,4 +1,5 @@
 """Whether this machine allows walls."""
+
 from collections.abc import Callable
 
 import pytest

@@ -16,7 +16,9 @@ PERSON = {
     "additionalProperties": False,
 }
 TREE = {
-    "$defs": {"node": {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#/$defs/node"}}}}},
+    "$defs": {
+        "node": {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#/$defs/node"}}}}
+    },
     "$ref": "#/$defs/node",
 }
 
@@ -47,7 +49,11 @@ def test_a_schema_may_refer_to_itself() -> None:
 @pytest.mark.parametrize(
     ("schema", "where", "what"),
     [
-        ({"type": "object", "properties": {"at": {"format": "date"}}}, "#/properties/at/format", "'format' is not understood"),
+        (
+            {"type": "object", "properties": {"at": {"format": "date"}}},
+            "#/properties/at/format",
+            "'format' is not understood",
+        ),
         ({"type": "text"}, "#/type", '"text" cannot stand here'),
         ({"items": [{"type": "string"}]}, "#/items", "a schema is an object"),
         ({"$ref": "#/$defs/node"}, "#/$ref", "which is not there"),
@@ -71,7 +77,11 @@ def test_a_schema_that_is_not_json_is_a_fault_of_the_row() -> None:
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.0, 1.0, 1.5, -2.0]) | st.sampled_from(["", "a", "ab", "b1"]),
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from([0.0, 1.0, 1.5, -2.0])
+    | st.sampled_from(["", "a", "ab", "b1"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
     max_leaves=6,
 )
@@ -83,7 +93,7 @@ keywords = {
     "required": st.lists(st.sampled_from("abc"), unique=True, max_size=2),
     "pattern": st.sampled_from(["a", "^b[0-9]$", ""]),
     **{name: st.integers(-2, 3) for name in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")},
-    **{name: sizes for name in ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")},
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), sizes),
     "multipleOf": st.sampled_from([1, 2, 0.5]),
     "uniqueItems": st.booleans(),
 }

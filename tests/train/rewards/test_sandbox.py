@@ -49,7 +49,9 @@ def test_errors_are_told(run: Run) -> None:
     assert outcome.output.split() == ["before", "wrong"]
 
 
-@pytest.mark.parametrize("program", ["while True: pass", "import time; time.sleep(1000)", "import signal\nsignal.pause()"])
+@pytest.mark.parametrize(
+    "program", ["while True: pass", "import time; time.sleep(1000)", "import signal\nsignal.pause()"]
+)
 def test_an_endless_program_is_ended(run: Run, program: str) -> None:
     outcome = run(program, limits=SHORT._replace(seconds=1.0))
     assert outcome.ended == "time"
@@ -159,7 +161,8 @@ def test_files_of_the_machine_are_not_there(run: Run, tmp_path: Path) -> None:
     secret.write_text("hunter2")
     outcome = run(f"""
 import os, pathlib
-for path in ({str(secret)!r}, "/etc/passwd", "/etc/shadow", {rhapsode.__file__!r}, "/proc/1/environ", os.path.expanduser("~root")):
+places = [{str(secret)!r}, "/etc/passwd", "/etc/shadow", {rhapsode.__file__!r}, "/proc/1/environ"]
+for path in [*places, os.path.expanduser("~root")]:
     print(pathlib.Path(path).exists())
 print(sorted(os.listdir("/")), os.listdir("."))
 """)
@@ -172,7 +175,8 @@ print(sorted(os.listdir("/")), os.listdir("."))
 def test_nothing_can_be_written_outside(run: Run, tmp_path: Path) -> None:
     outcome = run(f"""
 import os, sys
-places = ["/x", "/usr/x", {str(tmp_path / "x")!r}, os.path.join(sys.prefix, "x"), os.path.join(os.path.dirname(os.__file__), "os.py"), "/dev/x"]
+library = os.path.dirname(os.__file__)
+places = ["/x", "/usr/x", {str(tmp_path / "x")!r}, os.path.join(sys.prefix, "x"), library + "/os.py", "/dev/x"]
 for place in places:
     try:
         open(place, "w").write("x")
@@ -252,7 +256,8 @@ def test_there_are_no_rights_to_get_back(run: Run) -> None:
     outcome = run("""
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
-print(libc.unshare(0x10000000), libc.unshare(0x00020000), libc.mount(b"none", b"/work", b"tmpfs", 0, None), libc.ptrace(16, 1, 0, 0))
+print(libc.unshare(0x10000000), libc.unshare(0x00020000))
+print(libc.mount(b"none", b"/work", b"tmpfs", 0, None), libc.ptrace(16, 1, 0, 0))
 for act in (lambda: os.setuid(0), lambda: os.chroot("/work"), lambda: os.mknod("null", 0o20666, os.makedev(1, 3))):
     try:
         act()
@@ -347,7 +352,9 @@ print("all")
     assert outputs == ["all\n"] * 3
 
 
-def test_nothing_is_left_in_the_folder_for_temporary_files(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_in_the_folder_for_temporary_files(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     run("open('x', 'w').write('x')")
     assert not list(tmp_path.iterdir())
@@ -403,7 +410,8 @@ def walls_of_anybody() -> Path:
     if os.geteuid() or all(p.stat().st_mode & 0o005 == 0o005 for p in own.resolve().parents):
         return own
     for path in map(Path, ("/usr/bin/python3", "/usr/local/bin/python3")):
-        if path.exists() and subprocess.run([path, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]).returncode == 0:
+        version = [str(path), "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
+        if path.exists() and not subprocess.run(version, check=False).returncode:
             return path
     pytest.skip("there is no Python 3.11 on this machine that a user without rights may run")
 
@@ -411,7 +419,7 @@ def walls_of_anybody() -> Path:
 def test_a_machine_that_allows_no_walls_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As in a container without the right to make namespaces."""
     monkeypatch.setattr("rhapsode.train.rewards.sandbox.JAIL", stub := tmp_path / "jail.py")
-    stub.write_text("print('{\"ended\": \"refused\", \"what\": \"unshare: Operation not permitted\"}')")
+    stub.write_text('print(\'{"ended": "refused", "what": "unshare: Operation not permitted"}\')')
     with pytest.raises(RhapsodeError) as error:
         run_python({"main.py": ""}, main="main.py")
     assert "unshare: Operation not permitted" in error.value.message

@@ -31,12 +31,14 @@ def test_a_program_that_passes(answer: str) -> None:
     "answer",
     [
         "", "I do not know.", "def add(a, b): return 3", "def add(a, b): return a - b", "add = None", "def add(a, b",
-        "raise SystemExit(0)", "import os; os._exit(0)", "import sys; sys.exit()", "while True: pass", "\ud800", "\0",
+        "raise SystemExit(0)", "import os; os._exit(0)", "import sys; sys.exit()", "while True: pass",
+        "\ud800", "\0",
         "print('[\"word\", [null, null, null]]'); import os; os._exit(0)",
-        "import os\nfor i in range(3, 30):\n  try: os.write(i, b'[\"word\", [null, null, null]]')\n  except OSError: pass",
+        "import os\nfor i in range(3, 9):\n  try: os.write(i, b'[\"\", [null, null, null]]')\n  except OSError: pass",
         "import os\nfor i in range(3, 30):\n  try: os.close(i)\n  except OSError: pass",
-        "import threading; threading.Thread(target=lambda: [None for _ in iter(int, 1)]).start()\ndef add(a, b): return 0",
-        "import builtins; builtins.compile = None", "import sys; sys.setrecursionlimit(10**9)\ndef add(a, b): return add(a, b)",
+        "import threading\nthreading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()\ndef add(a, b): return 0",
+        "import builtins; builtins.compile = None",
+        "import sys; sys.setrecursionlimit(10**9)\ndef add(a, b): return add(a, b)",
         "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nos.kill(0, signal.SIGKILL)",
     ],
     ids=range(19),
@@ -58,7 +60,9 @@ def test_each_test_begins_afresh() -> None:
 
 def test_the_tests_are_nowhere_to_be_read() -> None:
     program = "import os, sys\nfound = [open(p).read() for p in os.listdir('.')] + [sys.stdin.read()]"
-    assert run_tests(program, ["assert not any('tell' + 'tale' in text for text in found), found  # tell" + "tale"]).passed
+    assert run_tests(
+        program, ["assert not any('tell' + 'tale' in text for text in found), found  # tell" + "tale"]
+    ).passed
 
 
 def test_many_tests_with_long_faults_are_all_told() -> None:

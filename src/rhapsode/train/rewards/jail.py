@@ -1,9 +1,9 @@
 """Runs a program behind walls and says how it ended: a script of its own, with the standard library and nothing else.
 
 It is started by `sandbox.py` with an order on its standard input, and has three processes. This one watches time,
-memory and output, and is the only one that still sees the machine. The first of the new namespaces builds a file system
-with nothing in it but the interpreter and an empty /work, and everything in there dies with it. Its child gives up every
-right that it can and becomes the program.
+memory and output, and is the only one that still sees the machine. The first of the new namespaces builds a file
+system with nothing in it but the interpreter and an empty /work, and everything in there dies with it. Its child gives
+up every right that it can and becomes the program.
 
 Linux only. A step that the machine does not allow ends everything before the program starts.
 """
@@ -70,8 +70,8 @@ def main() -> None:
 def part(order: dict[str, Any]) -> int | None:
     """Leave what the machine shares; gives the user that the program is to run as, or None for the one that we are.
 
-    Somebody else than root asks for namespaces in a user namespace of his own. Root needs none, and hands the program to
-    a user whom nobody else is, so that limits on a user's processes are its own.
+    Somebody else than root asks for namespaces in a user namespace of his own. Root needs none, and hands the program
+    to a user whom nobody else is, so that limits on a user's processes are its own.
     """
     call("prctl", ADOPT_ORPHANS, 1, 0, 0, 0)
     is_root = os.geteuid() == 0
@@ -86,7 +86,16 @@ def part(order: dict[str, Any]) -> int | None:
     call("prctl", DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != order["parent"]:
         raise OSError(0, "whoever asked is gone")
-    return FIRST_STRANGER + os.getpid() if is_root else None
+    children_of = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    children_of.read_text()  # without it nobody knows how much memory all of them hold
+    return a_stranger() if is_root else None
+
+
+def a_stranger() -> int:
+    """A user whom nobody else is; in a container that has no number for him, the one that stands for nobody."""
+    wanted = FIRST_STRANGER + os.getpid()
+    ranges = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return wanted if any(first <= wanted < first + count for first, _, count in ranges) else NOBODY
 
 
 def be_first(order: dict[str, Any], stranger: int | None, output: int, told: int) -> NoReturn:
@@ -141,7 +150,7 @@ def build(order: dict[str, Any], stranger: int | None) -> None:
 def show(path: str, root: str) -> None:
     """What lies at `path` at the same place below the root, read-only; nothing if there is nothing or it is there."""
     if Path(path).is_symlink():
-        Path(root + path).symlink_to(os.readlink(path))
+        Path(root + path).symlink_to(Path(path).readlink())
     elif Path(path).exists() and not Path(root + path).exists():
         bind(path, root)
         seal(root + path, recursive=True)
@@ -237,8 +246,8 @@ def drain(output: int, printed: bytearray, most: int) -> None:
 def children(process: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(OSError):  # it may end while it is looked at
-        for task in os.listdir(f"/proc/{process}/task"):
-            found += map(int, Path(f"/proc/{process}/task/{task}/children").read_text().split())
+        for task in Path(f"/proc/{process}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
     return found
 
 

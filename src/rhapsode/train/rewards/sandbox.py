@@ -75,8 +75,8 @@ def run_python(
 
     Args:
         files: text by name, in the folder where the program starts; a name has no folder in it.
-        walls: "limits" makes no namespaces: for machines that allow none, and programs that are only wrong. Such a program
-            can reach the network and all that its user can.
+        walls: "limits" makes no namespaces: for machines that allow none, and programs that are only wrong. Such a
+            program can reach the network and all that its user can.
 
     Raises:
         RhapsodeError: this machine does not allow the walls; the program was not started.
@@ -96,7 +96,13 @@ def run_python(
             "files": dict(files),
             "stdin": stdin,
             "command": [str(Path(sys.executable).resolve()), "-s", "-S", "-B", "-X", "utf8", main],
-            "environment": {"PATH": "/usr/bin:/bin", "HOME": home, "TMPDIR": home, "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"},
+            "environment": {
+                "PATH": "/usr/bin:/bin",
+                "HOME": home,
+                "TMPDIR": home,
+                "PYTHONHASHSEED": "0",
+                "MALLOC_ARENA_MAX": "1",
+            },
         }
         answer = _watched(json.dumps(order), seconds=limits.seconds)
     if answer["ended"] == "refused":
@@ -127,6 +133,7 @@ def _not_here(why: str, *, walls: Walls) -> RhapsodeError:
     else:
         hint = (
             "run where user namespaces are allowed (Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0; "
-            'Docker: --cap-add SYS_ADMIN), or say walls="limits" if nothing is at stake on this machine'
+            'Docker: --cap-add SYS_ADMIN --security-opt apparmor=unconfined), or say walls="limits" if nothing is at '
+            "stake on this machine"
         )
     return RhapsodeError(f"programs of a model cannot be run behind walls on this machine: {why}", hint)

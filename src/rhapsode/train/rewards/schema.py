@@ -1,23 +1,28 @@
-"""JSON Schema (2020-12), the part of it that people write for answers; what is not understood is refused, never ignored.
+"""JSON Schema (2020-12), the part of it that people write for answers.
 
-A schema becomes one function from a value to whether it fits. `format` is an annotation in the standard and so would
-check nothing: it is refused, with `pattern` to say the same.
+What is not understood is refused, never ignored. A schema becomes one function from a value to whether it fits.
+`format` is an annotation in the standard and so would check nothing: it is refused, with `pattern` to say the same.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 from rhapsode.core.errors import RhapsodeError
 
 Check = Callable[[Any], bool]
 
+
+def is_number(v: Any) -> bool:
+    return isinstance(v, int | float) and not isinstance(v, bool)
+
+
 TYPES: Mapping[str, Check] = {
     "null": lambda v: v is None,
     "boolean": lambda v: isinstance(v, bool),
-    "integer": lambda v: _is_number(v) and (isinstance(v, int) or v.is_integer()),
-    "number": lambda v: _is_number(v),
+    "integer": lambda v: is_number(v) and (isinstance(v, int) or v.is_integer()),
+    "number": is_number,
     "string": lambda v: isinstance(v, str),
     "array": lambda v: isinstance(v, list),
     "object": lambda v: isinstance(v, dict),
@@ -98,7 +103,7 @@ class _Compiler:
         if target not in self._referred:
             self._referred[target] = lambda _: False  # until it is made: it may refer to itself
             self._referred[target] = self.check_of(self._found(target, path), target)
-        return lambda v: self._referred[target](v)
+        return lambda v: self._referred[target](v)  # noqa: PLW0108 - it may not be made yet
 
     def _found(self, target: str, path: str) -> Any:
         value = self._whole
@@ -122,10 +127,6 @@ def _listed(value: Any, path: str) -> list[Any]:
     return value
 
 
-def _is_number(v: Any) -> bool:
-    return isinstance(v, int | float) and not isinstance(v, bool)
-
-
 def _same(a: Any) -> Any:
     """Equal for values that JSON Schema takes for equal: 1 is 1.0, and true is not 1."""
     if isinstance(a, dict):
@@ -141,12 +142,12 @@ def _typed(names: Any) -> Check:
 
 
 def _number(limit: Any, fits: Callable[[Any, Any], bool]) -> Check:
-    if not _is_number(limit):
+    if not is_number(limit):
         raise TypeError
-    return lambda v: not _is_number(v) or fits(v, limit)
+    return lambda v: not is_number(v) or fits(v, limit)
 
 
-def _size(kind: type, limit: Any, fits: Callable[[int, int], bool]) -> Check:
+def _size(kind: type[Sized], limit: Any, fits: Callable[[int, int], bool]) -> Check:
     if not TYPES["integer"](limit) or limit < 0:
         raise ValueError
     return lambda v: not isinstance(v, kind) or fits(len(v), limit)
@@ -154,7 +155,7 @@ def _size(kind: type, limit: Any, fits: Callable[[int, int], bool]) -> Check:
 
 def _multiple(v: Any, of: Any) -> bool:
     share = v / of
-    return share == int(share)
+    return bool(share == int(share))
 
 
 def _one_of(values: Any) -> Check:

@@ -18,7 +18,7 @@ from rhapsode.train.rewards.sandbox import LIMITS, Limits, Outcome, Walls, run_p
 FAULT_BYTES = 4096
 """What a fault of 300 characters may take as JSON."""
 FENCE = re.compile(r"```(?:[Pp]ython3?|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
-HARNESS = '''
+HARNESS = """
 import json, os, sys
 
 def run():
@@ -41,7 +41,7 @@ def run():
     os._exit(0)
 
 run()
-'''
+"""
 
 
 class Report(NamedTuple):
@@ -68,9 +68,7 @@ def unit_tests(answer: str, wanted: str) -> float:
     return float(report.passed == len(report.faults))
 
 
-def run_tests(
-    program: str, tests: Sequence[str], *, limits: Limits = LIMITS, walls: Walls = "namespaces"
-) -> Report:
+def run_tests(program: str, tests: Sequence[str], *, limits: Limits = LIMITS, walls: Walls = "namespaces") -> Report:
     """Run each test after a fresh run of the program; all in one process, which has the limits for all together.
 
     Raises:
