@@ -58,7 +58,9 @@ def test_the_chunked_operator_is_the_plain_one(
         found = chunked_divergence(student, teacher, beta=beta, temperature=temperature)
         grads = torch.autograd.grad((found * slopes).sum(), student[:2])
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-11)
-    torch.testing.assert_close(grads, torch.autograd.grad((expected * slopes).sum(), student[:2]), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(
+        grads, torch.autograd.grad((expected * slopes).sum(), student[:2]), rtol=1e-9, atol=1e-10
+    )
 
 
 @given(beta=betas, seed=st.integers(0, 999))

@@ -56,8 +56,9 @@ class _ChunkedDivergence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        hidden, weight, *of_teacher = ctx.saved_tensors
-        student, teacher = Projection(hidden, weight, ctx.caps[0]), Projection(*of_teacher, ctx.caps[1])
+        hidden, weight, teacher_hidden, teacher_weight = ctx.saved_tensors
+        student = Projection(hidden, weight, ctx.caps[0])
+        teacher = Projection(teacher_hidden, teacher_weight, ctx.caps[1])
         gradients = ProjectionGradients(student, ctx.needs_input_grad)
         for rows in student.chunks():
             scores = student.scores(rows, temperature=ctx.heat)
@@ -77,10 +78,8 @@ def _slope(student: Tensor, teacher: Tensor, *, beta: float) -> Tensor:
     q = log_q.exp()
     if beta == FORWARD:
         return q.sub_(log_p.exp_())
-    if beta == REVERSE:
-        f = log_q.sub_(log_p)
-    else:
-        f = log_q.sub_(_mixture(log_q, log_p, beta=beta)).mul_(1 - beta)
+    share, other = (1.0, log_p) if beta == REVERSE else (1 - beta, _mixture(log_q, log_p, beta=beta))
+    f = log_q.sub_(other).mul_(share)
     return f.sub_((q * f).sum(-1, keepdim=True)).mul_(q)
 
 

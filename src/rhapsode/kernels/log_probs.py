@@ -1,7 +1,8 @@
-"""How likely the given tokens were, one by one, and how undecided the model was: what preference and policy training ask.
+"""How likely the given tokens were, one by one, and how undecided the model was.
 
-The scores exist for a chunk of tokens at a time, in both directions (see `scores.py`). In bfloat16 on a CPU, C makes
-each chunk's numbers in two passes over it, and its gradient in one and in place.
+Preference and policy training ask this of every answer. The scores exist for a chunk of tokens at a time, in both
+directions (see `scores.py`). In bfloat16 on a CPU, C makes each chunk's numbers in two passes over it, and its gradient
+in one and in place.
 
 Shapes: N tokens, D width, V vocabulary. hidden [N,D], weight [V,D], targets [N] with IGNORE where nothing is asked.
 """
