@@ -298,14 +298,14 @@ def test_ends_by_a_signal_are_told(run: Run) -> None:
     assert (outcome.ended, outcome.code) == ("signal", signal.SIGSEGV)
 
 
-def test_when_whoever_asked_is_killed_the_program_ends(walls: None) -> None:
+def test_when_whoever_asked_is_killed_the_program_ends(walls: None, tmp_path: Path) -> None:
     asking = textwrap.dedent("""
         import sys
         from rhapsode.train.rewards.sandbox import LIMITS, run_python
         print("started", flush=True)
         run_python({"main.py": "import time; time.sleep(1000)"}, main="main.py", limits=LIMITS._replace(seconds=500.0))
     """)
-    environment = {**os.environ, "PYTHONPATH": str(Path(rhapsode.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(rhapsode.__file__).parents[1]), "TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", asking], stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         process.stdout.readline()
