@@ -391,6 +391,27 @@ TALK = [
 ]
 
 
+@pytest.mark.parametrize("talk", [TALK[:2], TALK])
+def test_special_tokens_in_a_call_are_not_its_end(make: Make, talk: list[Message]) -> None:
+    """As Gemma 4's: tokens stand for quotes, and a call ends with a token that no answer ends with."""
+    template = (
+        "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>user\n{{ m.content }}<|im_end|>"
+        "{% elif m.role == 'tool' %}<|im_start|>{{ m.content }}<|endoftext|>"
+        "{% elif m.tool_calls %}{% for c in m.tool_calls %}call:{{ c.function.name }}("
+        "{% for key, value in c.function.arguments.items() %}"
+        "{{ key }}:<|endoftext|>{{ value }}<|endoftext|>"
+        "{% endfor %})<|im_start|>{% endfor %}"
+        "{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+    )
+    loaded = Tokenizer.load(make("qwen", chat_template=template))
+    rendered = render(talk, tokenizer=loaded)
+    start, quote = loaded.special("<|im_start|>"), loaded.special("<|endoftext|>")
+    learned = [token for token, is_learned in zip(rendered.ids, rendered.mask, strict=True) if is_learned]
+    call = [*loaded.encode("call:weather(place:"), quote, *loaded.encode("Athens"), quote, *loaded.encode(")"), start]
+    answer = [*loaded.encode("No."), loaded.end_of_turn]
+    assert learned == call + (answer if len(talk) > 2 else [])
+
+
 def test_what_cannot_be_told_from_what_is_called_is_refused(make: Make) -> None:
     """Llama's template has no room for words beside a call: used, they would be lost; learned, they would be missed."""
     loaded = Tokenizer.load(make("llama3", chat_template=LLAMA3))

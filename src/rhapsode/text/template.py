@@ -4,8 +4,8 @@ The template writes a string, `markup` reads it. Nothing in a template says what
 is proven instead: the prompt for an answer must be how the conversation with the answer begins, and that must be how
 the whole conversation begins, both as text and as ids. What stands between the two ends is the answer.
 
-Where a tool call ends is found by rendering another call in its place: what stays the same behind the two belongs to
-neither, and the first token in it that ends an answer ends the call.
+Where a tool call ends is found by rendering another call in its place: its end is behind what that changes. It is the
+token that ends answers, or else the last special one that is still there when a result follows.
 """
 
 from __future__ import annotations
@@ -115,15 +115,19 @@ class Conversation:
         return ends[-1] if content else ends[0]
 
     def _end_of_call(self, turn: str, *, start: int, index: int) -> int:
-        """Behind the special token that ends an answer with tool calls; others may be in it and follow it."""
-        row = self._rows[index]
-        other = self._rendered([*self._rows[:index], _with_other_call(row)], add_generation_prompt=False)
-        behind = len(turn) - _num_equal(turn[::-1], other[::-1])
-        ends = [place for place in self._markup.places(turn) if place.start >= max(start, behind)]
-        if not ends:
+        """Behind the special token that ends an answer with tool calls; others may stand in it and behind it."""
+        row, before = self._rows[index], self._rows[:index]
+        other = self._rendered([*before, _with_other_call(row)], add_generation_prompt=False)
+        behind = max(start, len(turn) - _num_equal(turn[::-1], other[::-1]))
+        places, usual = [place for place in self._markup.places(turn) if place.start >= behind], self._usual_end()
+        end = next((place for place in places if place.token == usual), None)
+        if end is None:
+            more = self._rendered([*before, row, _result_of(row)], add_generation_prompt=False)
+            common = _num_equal(turn, more)
+            end = next((place for place in reversed(places) if place.stop <= common), None)
+        if end is None:
             _refuse(index, "does not end a tool call with a special token")
-        usual = self._usual_end()
-        stop = next((place for place in ends if place.token == usual), ends[0]).stop
+        stop = end.stop
         answer = turn[start:stop]
         if not ((row.get("content") or "").strip() in answer and _has_calls_of(row, answer)):
             _refuse(index, "does not write all of an answer with tool calls where the answer is")
@@ -162,12 +166,19 @@ def _num_equal(first: str, second: str) -> int:
 
 
 def _with_other_call(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The same message, whose last call is another."""
+    """The same message, whose last call is another; its argument is a number, which no template puts into tokens."""
     *calls, last = row["tool_calls"]
     name = "other" if last["function"]["name"] != "other" else "another"
-    arguments = {"probe": name}
+    arguments = {name: 0}
     as_given = json.dumps(arguments) if isinstance(last["function"]["arguments"], str) else arguments
     return {**row, "tool_calls": [*calls, {**last, "function": {"name": name, "arguments": as_given}}]}
+
+
+def _result_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A result of the first call."""
+    call = row["tool_calls"][0]
+    identity = {"tool_call_id": call["id"]} if "id" in call else {}
+    return {"role": "tool", "content": "result", **identity, "name": call["function"]["name"]}
 
 
 def _has_calls_of(row: Mapping[str, Any], text: str) -> bool:
