@@ -355,6 +355,19 @@ def test_fields_of_other_names_can_be_said(tmp_path: Path) -> None:
     assert (found.faults[0].key, found.faults[0].column) == ("answer", 32)
 
 
+def test_a_field_whose_name_is_given_away_is_not_read_and_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", {"prompt": "x", "question": "2+2?", "answer": "4"})
+    found = validate(path, fields={"question": "prompt", "answer": "completion"})
+    assert [example for _, example in found.examples()] == [Completion("2+2?", "4")]
+    assert found.unread == {"prompt of the file": 1}
+
+
+def test_a_name_that_no_shape_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RhapsodeError, match="fields: no shape has a field 'promt'") as caught:
+        validate(write(tmp_path / "a.jsonl", {"question": "2+2?"}), fields={"question": "promt"})
+    assert "prompt" in caught.value.hint
+
+
 def test_a_shape_that_is_said_is_read_whatever_else_a_row_looks_like(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", {**GOOD, "text": "2+2? 4", "label": "sum"})
     found = validate(path, shape="openai")

@@ -27,7 +27,7 @@ from rhapsode.corpus.examples.fault import (
 )
 from rhapsode.corpus.examples.repeats import Repeats
 from rhapsode.corpus.examples.rows import digest_of, read_rows
-from rhapsode.corpus.examples.shapes.registry import Numbered, names_of, recognise, shape_named
+from rhapsode.corpus.examples.shapes.registry import SHAPES, Numbered, names_of, recognise, shape_named
 from rhapsode.corpus.examples.shapes.shape import Shape, unread
 from rhapsode.corpus.readers.record import NOT_JSON, REST_UNREADABLE, Flaw, Row
 
@@ -114,7 +114,7 @@ def validate(
     Raises:
         RhapsodeError: there is a fault and `drop_faults` is off, no row is good, or the file cannot be read to its end.
     """
-    fields = dict(fields or {})
+    fields = _known(fields or {})
     digest = digest_of(path)
     chosen = shape_named(shape) if shape is not None else _recognised(path, fields, max_row_bytes)
     result = Validated(path, chosen.name, fields, digest, max_row_bytes)
@@ -127,6 +127,13 @@ def validate(
     if not result.num_rows:
         raise RhapsodeError(f"{path} has no rows", "name another file")
     return result
+
+
+def _known(fields: Mapping[str, str]) -> Mapping[str, str]:
+    known = sorted({key for shape in SHAPES.values() for key in shape.keys})
+    if unknown := [name for name in fields.values() if name not in known]:
+        raise RhapsodeError(f"fields: no shape has a field {unknown[0]!r}", f"the fields are {', '.join(known)}")
+    return dict(fields)
 
 
 def _recognised(path: Path, fields: Mapping[str, str], max_row_bytes: int) -> Shape:
@@ -171,9 +178,11 @@ def _judged(value: Any, shape: Shape) -> tuple[Example | None, list[Problem]]:
 
 
 def _renamed(value: Any, fields: Mapping[str, str]) -> Any:
+    """The row under the shape's names. A field whose name another has been given is left unread, and told."""
     if not fields or not isinstance(value, dict):
         return value
-    return {fields.get(name, name): item for name, item in value.items()}
+    taken = fields.values()
+    return {fields.get(name, f"{name} of the file" if name in taken else name): item for name, item in value.items()}
 
 
 def _fault(number: int, row: Row, problem: Problem, back: Mapping[str, str]) -> Fault:
