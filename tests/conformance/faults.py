@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.conformance.conftest import edit_json
 
-from rhapsode.text.chat import CHATML
+from rhapsode.text.chatml import CHATML
 from rhapsode.weights.safetensors import TensorFile
 
 
@@ -32,7 +32,7 @@ def _change_a_weight(directory: Path, change: Callable[[int], int]) -> None:
 
 
 def change_the_template(directory: Path) -> None:
-    write_template(directory, CHATML.replace("message['content'] +", "message['content'] + ' ' +"))
+    write_template(directory, CHATML.replace("'\\n' + content }}", "'\\n' + content + ' ' }}"))
 
 
 def begin_the_template_twice(directory: Path) -> None:

@@ -37,7 +37,7 @@ def _leading_space(text: str) -> str:
 def test_the_ids_are_those_of_transformers(
     tokenizer: Tokenizer, theirs: transformers.PreTrainedTokenizerBase, messages: list[Message], prompt: bool
 ) -> None:
-    rows = [message.model_dump() for message in messages]
+    rows = [message.row() for message in messages]
     expected = theirs.apply_chat_template(rows, tokenize=True, return_dict=False, add_generation_prompt=prompt)
     assert render(messages, tokenizer=tokenizer, add_generation_prompt=prompt).ids == expected
 
@@ -96,7 +96,7 @@ def test_a_conversation_in_full(tokenizer: Tokenizer) -> None:
     [
         ([], "there are no messages"),
         ([{"role": "user", "content": "a"}, {"role": "system", "content": "b"}], r"messages\[1\].role: a system"),
-        ([{"role": "tool", "content": "a"}], r"messages\[0\].role: "),
+        ([{"role": "judge", "content": "a"}], r"messages\[0\].role: "),
         ([{"role": "user", "content": "a"}, {"role": "user"}], r"messages\[1\].content: "),
         ([{"role": "user", "content": 3}], r"messages\[0\].content: "),
         ([{"role": "user", "content": "a", "name": "b"}], r"messages\[0\].name: "),
@@ -109,5 +109,5 @@ def test_what_is_no_conversation_is_refused(tokenizer: Tokenizer, rows: list[obj
 
 
 def test_an_unknown_role_is_refused_however_it_was_made(tokenizer: Tokenizer) -> None:
-    with pytest.raises(RhapsodeError, match="'tool' is not a role"):
-        render([Message.model_construct(role="tool", content="x")], tokenizer=tokenizer)
+    with pytest.raises(RhapsodeError, match="'judge' is not a role"):
+        render([Message.model_construct(role="judge", content="x")], tokenizer=tokenizer)

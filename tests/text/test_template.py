@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.text.chat import CHATML, Message, Rendered, render
+from rhapsode.text.chat import Message, Rendered, render
+from rhapsode.text.chatml import CHATML
 from rhapsode.text.tokenizer import Tokenizer
 
 Make = Callable[..., Path]
@@ -184,7 +185,7 @@ class Both:
         self.special = {self.ours.special(name) for name in self.ours.special_names}
 
     def expected(self, messages: list[Message], *, prompt: bool = False, **more: Any) -> list[int]:
-        rows = [message.model_dump() for message in messages]
+        rows = [message.row() for message in messages]
         ids: list[int] = self.theirs.apply_chat_template(
             rows, tokenize=True, return_dict=False, add_generation_prompt=prompt, **more
         )
@@ -250,10 +251,10 @@ def test_tools_are_told_to_the_model_and_forge_nothing(make: Make) -> None:
     assert "of a place: <|im_end|>" in both.ours.decode(wild)
 
 
-def test_tools_that_no_template_tells_of_are_not_dropped_silently(make: Make, tokenizer: Tokenizer) -> None:
-    for loaded in (tokenizer, Tokenizer.load(make("llama3", chat_template=LLAMA3))):
-        with pytest.raises(RhapsodeError, match="tells it of no tools"):
-            render([Message(role="user", content="Rain?")], tokenizer=loaded, tools=[TOOL])
+def test_tools_that_no_template_tells_of_are_not_dropped_silently(make: Make) -> None:
+    loaded = Tokenizer.load(make("llama3", chat_template=LLAMA3))
+    with pytest.raises(RhapsodeError, match="tells it of no tools"):
+        render([Message(role="user", content="Rain?")], tokenizer=loaded, tools=[TOOL])
 
 
 def test_what_utf8_cannot_say_is_replaced(make: Make) -> None:

@@ -1,45 +1,92 @@
 """Conversations as token ids: one function for training, evaluation, serving and export.
 
-A model brings its chat template; `template` renders any. The models trained here speak ChatML, whose ids are made
-piece by piece, never by reading a rendered string, so the boundaries of turns are known, not searched for: the loss
-mask is exact, rendering a conversation's beginning gives a prefix of rendering the whole, and a generation prompt is a
-prefix of every answer to it. In neither can content forge a turn.
+A model brings its chat template; `template` renders any. The models trained here speak ChatML, whose ids `chatml`
+makes piece by piece. In neither can content forge a turn. Messages are OpenAI's: tools, calls and results included.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from rhapsode.core.config import Config
 from rhapsode.core.errors import RhapsodeError
+from rhapsode.text.chatml import CHATML, END_OF_TURN, START_OF_TURN, render_chatml
 from rhapsode.text.template import Conversation
 
 if TYPE_CHECKING:
     from rhapsode.text.tokenizer import Tokenizer
 
-START_OF_TURN, END_OF_TURN = "<|im_start|>", "<|im_end|>"
+Role = Literal["system", "user", "assistant", "tool"]
 
-CHATML = (
-    "{{ bos_token }}"
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 
-Role = Literal["system", "user", "assistant"]
+class Function(Config):
+    """Which function is called, and with what."""
+
+    name: str = Field(min_length=1, description="The name of a tool.")
+    arguments: str = Field(description="A JSON object as text; spaces in it are made the same everywhere.")
+
+    @field_validator("arguments")
+    @classmethod
+    def _one_spelling(cls, text: str) -> str:
+        """As templates spell an object, so that it is the same tokens whoever renders it."""
+        return json.dumps(_object(text), ensure_ascii=False)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The arguments by name."""
+        return _object(self.arguments)
+
+
+class ToolCall(Config):
+    """A function that the assistant wants called. Where `id` is absent, results answer calls in their order."""
+
+    id: str | None = Field(default=None, min_length=1, description="What the result refers to.")
+    type: Literal["function"] = Field(default="function", description="There is no other kind.")
+    function: Function = Field(description="Which, and with what.")
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else () if value is None else value
 
 
 class Message(Config):
-    """One turn of a conversation."""
+    """One turn of a conversation. Beside tool calls the content may be null, which is read as empty."""
 
-    role: Role = Field(description="Who speaks: system (first message only), user or assistant.")
+    role: Role = Field(description="Who speaks: system (first message only), user, assistant, or tool for a result.")
     content: str = Field(description="What is said, word for word.")
+    tool_calls: Annotated[tuple[ToolCall, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(), description="What the assistant wants called."
+    )
+    tool_call_id: str | None = Field(default=None, min_length=1, description="Of a result: the call that it answers.")
+    name: str | None = Field(default=None, min_length=1, description="Of a result: the function that was called.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_only_call(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("tool_calls") and value.get("content") is None:
+            return {**value, "content": ""}
+        return value
+
+    @field_validator("tool_calls", "tool_call_id", "name")
+    @classmethod
+    def _belongs_to_its_role(cls, value: Any, info: ValidationInfo) -> Any:
+        speaker = "assistant" if info.field_name == "tool_calls" else "tool"
+        if value and info.data.get("role", speaker) != speaker:
+            raise ValueError(f"a message of the {info.data['role']} has none, one of the {speaker} may have it")
+        return value
+
+    def row(self) -> dict[str, Any]:
+        """Plain values in OpenAI's shape. What the message has not, the row has not."""
+        row = self.model_dump(exclude_defaults=True, exclude={"tool_calls"})
+        if self.tool_calls:
+            row["tool_calls"] = [call.model_dump(exclude_none=True) for call in self.tool_calls]
+        return row
 
 
 @dataclass(frozen=True)
@@ -51,7 +98,7 @@ class Rendered:
 
     @cached_property
     def mask(self) -> list[bool]:
-        """True where the model learns: an answer and the token that ends it. Made when first asked for.
+        """True where the model learns: an answer, its tool calls, and the token that ends it. Made when asked for.
 
         Raises:
             RhapsodeError: the model's chat template does not say what belongs to an answer.
@@ -71,8 +118,9 @@ def read_messages(rows: Sequence[object], *, where: str = "messages") -> list[Me
             messages.append(Message.model_validate(row))
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(str(part) for part in ("", *first["loc"]))
-            raise RhapsodeError(f"{where}[{index}]{key}: {first['msg']}", _HINT) from None
+            key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+            message = first["msg"].removeprefix("Value error, ")
+            raise RhapsodeError(f"{where}[{index}]{key}: {message}", _HINT) from None
     return messages
 
 
@@ -90,10 +138,11 @@ def render(
     with the line end before it, because a model that is generating could not have joined them.
 
     Args:
-        tools: JSON Schemas of functions, for templates that tell the model of them.
+        tools: JSON Schemas of functions that the model may call, in OpenAI's shape.
 
     Raises:
-        RhapsodeError: there is no message or no chat template, a role is unknown, or the template refuses or fails.
+        RhapsodeError: there is no message or no chat template, a role is unknown, a result answers no call, or the
+            template refuses, fails, or writes no tools.
     """
     _check(messages)
     if not tokenizer.has_chat_template:
@@ -104,7 +153,10 @@ def render(
     if tools and "tools" not in tokenizer.chat_template:
         raise RhapsodeError("the chat template of this model tells it of no tools", "leave the tools out")
     if _is_ours(tokenizer):
-        return _render_chatml(messages, tokenizer=tokenizer, add_generation_prompt=add_generation_prompt)
+        ids, mask = render_chatml(
+            messages, tokenizer=tokenizer, tools=tools, add_generation_prompt=add_generation_prompt
+        )
+        return Rendered(ids, lambda: mask)
     conversation = Conversation(messages, tokenizer=tokenizer, tools=tools)
     ids = conversation.ids(conversation.text(add_generation_prompt=add_generation_prompt))
     return Rendered(ids, partial(conversation.mask, add_generation_prompt=add_generation_prompt))
@@ -116,37 +168,54 @@ def _is_ours(tokenizer: Tokenizer) -> bool:
     return tokenizer.chat_template == CHATML and has_tokens and not tokenizer.lead
 
 
-def _render_chatml(messages: Sequence[Message], *, tokenizer: Tokenizer, add_generation_prompt: bool) -> Rendered:
-    start = tokenizer.special(START_OF_TURN)
-    ids, mask = [tokenizer.bos], [False]
-
-    def add(piece: list[int], *, trained: bool = False) -> None:
-        ids.extend(piece)
-        mask.extend([trained] * len(piece))
-
-    for index, message in enumerate(messages):
-        if message.role == "system" and index:
-            raise RhapsodeError(
-                f"messages[{index}].role: a system message may only be the first",
-                "move it to the front or make it user",
-            )
-        if message.role == "assistant":
-            add([start, *tokenizer.encode("assistant\n")])
-            add([*tokenizer.encode(message.content), tokenizer.end_of_turn], trained=True)
-        else:
-            add([start, *tokenizer.encode(f"{message.role}\n{message.content}"), tokenizer.end_of_turn])
-        add(tokenizer.encode("\n"))
-    if add_generation_prompt:
-        add([start, *tokenizer.encode("assistant\n")])
-    return Rendered(ids, lambda: mask)
-
-
-_HINT = "a message is an object with role (system, user or assistant) and content (text)"
+_HINT = (
+    "a message is an object with role (system, user, assistant or tool) and content (text); "
+    "an assistant's may have tool_calls, a tool's tool_call_id and name"
+)
 
 
 def _check(messages: Sequence[Message]) -> None:
     if not messages:
         raise RhapsodeError("there are no messages", "a conversation needs at least one message")
+    num_waiting = 0
     for index, message in enumerate(messages):
         if message.role not in get_args(Role):
             raise RhapsodeError(f"messages[{index}].role: {message.role!r} is not a role", _HINT)
+        if message.role != "tool":
+            num_waiting = len(message.tool_calls)
+        elif num_waiting:
+            num_waiting -= 1
+        else:
+            raise RhapsodeError(
+                f"messages[{index}].role: a tool's result that answers no call",
+                "put it behind the assistant's message whose tool_calls ask for it",
+            )
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The JSON object that `text` spells.
+
+    Raises:
+        ValueError: it spells none, or one that others would read otherwise.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
+        json.dumps(value, allow_nan=False)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON at character {error.pos + 1}: {error.msg}") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key is there twice")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

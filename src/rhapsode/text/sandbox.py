@@ -95,3 +95,7 @@ def _end(worker: subprocess.Popen[str]) -> int:
     worker.kill()
     worker.communicate()
     return worker.wait()
+
+
+SANDBOX = Sandbox()
+"""The one of this process."""

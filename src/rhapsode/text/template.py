@@ -3,50 +3,61 @@
 The template writes a string, `markup` reads it. Nothing in a template says what belongs to an answer, so the loss mask
 is proven instead: the prompt for an answer must be how the conversation with the answer begins, and that must be how
 the whole conversation begins, both as text and as ids. What stands between the two ends is the answer.
+
+Where a tool call ends is found by rendering another call in its place: its end is behind what that changes. It is the
+token that ends answers, or else the last special one that is still there when a result follows.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.text.sandbox import Sandbox
+from rhapsode.text.dialect import ANSWER, PLAIN, dialect_of, plain_answer
+from rhapsode.text.sandbox import SANDBOX
 
 if TYPE_CHECKING:
     from rhapsode.text.chat import Message
     from rhapsode.text.tokenizer import Tokenizer
 
-_SANDBOX = Sandbox()
 _SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-8 has no bytes for it, so others could not read it
 
 
 class Conversation:
-    """One conversation, shielded and ready to be rendered."""
+    """One conversation, shielded and ready to be rendered.
+
+    Raises:
+        RhapsodeError: there are tool calls, and the template writes none.
+    """
 
     def __init__(
         self, messages: Sequence[Message], *, tokenizer: Tokenizer, tools: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         self._tokenizer, self._markup = tokenizer, tokenizer.markup
-        contents = [message.content for message in messages]
-        self._shield = self._markup.shield([tokenizer.chat_template, *contents, *_strings(list(tools))])
-        self._rows = [{"role": message.role, "content": self._covered(message.content)} for message in messages]
+        has_calls = any(message.tool_calls or message.role == "tool" for message in messages)
+        dialect = dialect_of(tokenizer.chat_template, tokenizer.names) if has_calls else PLAIN
+        rows = [dialect.row(message) for message in messages]
+        self._shield = self._markup.shield([tokenizer.chat_template, *_strings([*rows, *tools])])
+        self._rows = [self._covered_row(row) for row in rows]
         self._tools = self._covered(list(tools)) or None
 
     def text(self, stop: int | None = None, *, add_generation_prompt: bool) -> str:
         """The messages before number `stop` as the template writes them, still shielded.
 
         Raises:
-            RhapsodeError: the template fails, refuses them, or takes too long.
+            RhapsodeError: the template fails, refuses them, takes too long, or leaves a tool call out.
         """
-        variables = {
-            "messages": self._rows[:stop],
-            "tools": self._tools,
-            "documents": None,
-            "add_generation_prompt": add_generation_prompt,
-        }
-        return _SANDBOX.render(self._tokenizer.chat_template, variables | dict(self._tokenizer.names))
+        text = self._rendered(self._rows[:stop], add_generation_prompt=add_generation_prompt)
+        for index, row in enumerate(self._rows[:stop]):
+            if not _has_calls_of(row, text):
+                raise RhapsodeError(
+                    f"messages[{index}].tool_calls: this chat template leaves out part of what is called",
+                    "say nothing beside the call, or give the model another chat template",
+                )
+        return text
 
     def ids(self, text: str) -> list[int]:
         return self._markup.ids(text, self._shield)
@@ -69,13 +80,23 @@ class Conversation:
                 mask[len(before) : len(after)] = [True] * (len(after) - len(before))
         return mask
 
+    def _rendered(self, rows: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool) -> str:
+        variables = {
+            "messages": rows,
+            "tools": self._tools,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        return SANDBOX.render(self._tokenizer.chat_template, variables | dict(self._tokenizer.names))
+
     def _answer(self, index: int, whole: str) -> tuple[int, int]:
         """From which character to which message `index` is the model's own."""
         prompt = self.text(index, add_generation_prompt=True)
         turn = self.text(index + 1, add_generation_prompt=False)
         if not turn.startswith(prompt):
             _refuse(index, "does not go on from the prompt for an answer with the answer")
-        stop = self._end(turn, start=len(prompt), index=index)
+        end = self._end_of_call if "tool_calls" in self._rows[index] else self._end
+        stop = end(turn, start=len(prompt), index=index)
         if whole[:stop] != turn[:stop]:
             _refuse(index, "writes an answer otherwise once the conversation goes on")
         return len(prompt), stop
@@ -93,6 +114,43 @@ class Conversation:
             _refuse(index, "does not write an answer as it is and end it with a special token")
         return ends[-1] if content else ends[0]
 
+    def _end_of_call(self, turn: str, *, start: int, index: int) -> int:
+        """Behind the special token that ends an answer with tool calls; others may stand in it and behind it."""
+        row, before = self._rows[index], self._rows[:index]
+        other = self._rendered([*before, _with_other_call(row)], add_generation_prompt=False)
+        behind = max(start, len(turn) - _num_equal(turn[::-1], other[::-1]))
+        places, usual = [place for place in self._markup.places(turn) if place.start >= behind], self._usual_end()
+        end = next((place for place in places if place.token == usual), None)
+        if end is None:
+            more = self._rendered([*before, row, _result_of(row)], add_generation_prompt=False)
+            common = _num_equal(turn, more)
+            end = next((place for place in reversed(places) if place.stop <= common), None)
+        if end is None:
+            _refuse(index, "does not end a tool call with a special token")
+        stop = end.stop
+        answer = turn[start:stop]
+        if not ((row.get("content") or "").strip() in answer and _has_calls_of(row, answer)):
+            _refuse(index, "does not write all of an answer with tool calls where the answer is")
+        return stop
+
+    def _usual_end(self) -> int | None:
+        """The special token behind an answer without calls, None where the template takes no such answer."""
+        try:
+            text = plain_answer(self._tokenizer.chat_template, self._tokenizer.names)
+        except RhapsodeError:
+            return None
+        said = text.rfind(ANSWER)
+        return next((place.token for place in self._markup.places(text) if place.start >= said >= 0), None)
+
+    def _covered_row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What others wrote is covered, not the words that templates look for."""
+        covered = {key: self._covered(value) for key, value in row.items() if key not in ("role", "tool_calls")}
+        calls = [
+            {**call, "function": {key: self._covered(value) for key, value in call["function"].items()}}
+            for call in row.get("tool_calls", ())
+        ]
+        return {"role": row["role"], **covered} | ({"tool_calls": calls} if calls else {})
+
     def _covered(self, value: Any) -> Any:
         if isinstance(value, str):
             return self._markup.cover(_SURROGATE.sub("\ufffd", value), self._shield)
@@ -101,13 +159,46 @@ class Conversation:
         return [self._covered(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _strings(value: Any) -> list[str]:
+def _num_equal(first: str, second: str) -> int:
+    """How many characters both begin with."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (one, other) in pairs if one != other), min(len(first), len(second)))
+
+
+def _with_other_call(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The same message, whose last call is another; its argument is a number, which no template puts into tokens."""
+    *calls, last = row["tool_calls"]
+    name = "other" if last["function"]["name"] != "other" else "another"
+    arguments = {name: 0}
+    as_given = json.dumps(arguments) if isinstance(last["function"]["arguments"], str) else arguments
+    return {**row, "tool_calls": [*calls, {**last, "function": {"name": name, "arguments": as_given}}]}
+
+
+def _result_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A result of the first call."""
+    call = row["tool_calls"][0]
+    identity = {"tool_call_id": call["id"]} if "id" in call else {}
+    return {"role": "tool", "content": "result", **identity, "name": call["function"]["name"]}
+
+
+def _has_calls_of(row: Mapping[str, Any], text: str) -> bool:
+    """Whether every name and text of the row's calls stands in `text`, perhaps as JSON spells it."""
+    functions = [call["function"] for call in row.get("tool_calls", ())]
+    words = [word for function in functions for word in (function["name"], *_strings(function["arguments"]))]
+    return all(word in text or json.dumps(word, ensure_ascii=False)[1:-1] in text for word in words)
+
+
+def _strings(value: Any) -> Iterator[str]:
     """Every string in a JSON value."""
     if isinstance(value, Mapping):
-        return [text for pair in value.items() for part in pair for text in _strings(part)]
-    if isinstance(value, list | tuple):
-        return [text for item in value for text in _strings(item)]
-    return [value] if isinstance(value, str) else []
+        for key, item in value.items():
+            yield from _strings(key)
+            yield from _strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
+    elif isinstance(value, str):
+        yield value
 
 
 def _refuse(index: int, what: str) -> NoReturn:

@@ -23,7 +23,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.text import library
 from rhapsode.text.blocks import groups, line_blocks, runs, training_pieces
-from rhapsode.text.chat import CHATML, END_OF_TURN, START_OF_TURN
+from rhapsode.text.chatml import CHATML, END_OF_TURN, START_OF_TURN
 from rhapsode.text.definition import read_definition
 from rhapsode.text.files import TokenizerFiles, read_files, write_files
 from rhapsode.text.markup import Markup

@@ -83,7 +83,7 @@ class Endpoint:
 
     def answer(self, messages: Sequence[Message], n: int) -> Heard:
         """Answer a conversation with at most `n` tokens, the likeliest each time."""
-        rows = [message.model_dump(exclude_none=True) for message in messages]
+        rows = [message.row() for message in messages]
         answer = self._answer("chat/completions", {"messages": rows, "max_tokens": n, "logprobs": True})
         return _heard(answer, answer.choices[0].message.content or "")
 

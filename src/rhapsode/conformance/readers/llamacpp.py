@@ -89,7 +89,7 @@ class LlamaCpp:
         """
         if not self.template:
             raise CannotAnswer("the file has no chat template")
-        said = [{"role": message.role, "content": message.content} for message in messages]
+        said = [message.row() for message in messages]
         asked = {"messages": said, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
         return self.parse(_SANDBOX.render(self.template, asked | self._names))
 

@@ -50,7 +50,7 @@ class TransformersReader:
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> list[int]:
         if not self._tokenizer.chat_template:
             raise CannotAnswer("transformers finds no chat template")
-        rows = [message.model_dump(exclude_none=True) for message in messages]
+        rows = [message.row() for message in messages]
         try:
             return list(
                 self._tokenizer.apply_chat_template(

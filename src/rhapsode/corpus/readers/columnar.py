@@ -1,8 +1,8 @@
-"""Parquet, a few rows at a time. Only the columns that a record can hold are read."""
+"""Parquet, a few rows at a time. For texts only the columns that a record can hold are read."""
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from rhapsode.corpus.readers.delimited import NO_COLUMN
 from rhapsode.corpus.readers.fields import MESSAGES, record_of
-from rhapsode.corpus.readers.record import REST_UNREADABLE, TOO_LARGE, Flaw, Opened, ReadError, Record
+from rhapsode.corpus.readers.record import REST_UNREADABLE, TOO_LARGE, Flaw, Opened, ReadError, Record, Row
 
 NOT_PARQUET = "not valid Parquet"
 _ROWS = 64
@@ -19,14 +19,24 @@ _LARGEST_EXPANSION = 64
 
 def read(opened: Opened) -> Iterator[Record | Flaw]:
     """One record a row; `R5` is the fifth row."""
+    for row in _rows(opened, lambda schema: _columns(schema, opened)):
+        yield row if isinstance(row, Flaw) else _record(row.value, opened, row.span)
+
+
+def rows(opened: Opened) -> Iterator[Row | Flaw]:
+    """Each row with all its columns."""
+    return _rows(opened, lambda schema: schema.names)
+
+
+def _rows(opened: Opened, columns: Callable[[pa.Schema], list[str]]) -> Iterator[Row | Flaw]:
     number = 0
     with _seekable(opened) as file:
         try:
             with pq.ParquetFile(file, pre_buffer=False) as table:
-                for batch in table.iter_batches(batch_size=_ROWS, columns=_columns(table.schema_arrow, opened)):
+                for batch in table.iter_batches(batch_size=_ROWS, columns=columns(table.schema_arrow)):
                     for row in batch.to_pylist():
                         number += 1
-                        yield _record(row, opened, f"R{number}")
+                        yield Row(row, f"R{number}", "", 0, 0)
         except (pa.ArrowException, OSError) as error:
             if number == 0:
                 raise ReadError(NOT_PARQUET, str(error)[:200]) from error

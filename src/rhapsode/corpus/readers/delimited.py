@@ -2,10 +2,11 @@
 
 import csv
 from collections.abc import Iterator
+from itertools import chain
 
-from rhapsode.corpus.readers.fields import flaw, record_of
+from rhapsode.corpus.readers.fields import flaw, records
 from rhapsode.corpus.readers.lines import Line, lines
-from rhapsode.corpus.readers.record import TOO_LARGE, Flaw, Opened, ReadError, Record
+from rhapsode.corpus.readers.record import TOO_LARGE, Flaw, Opened, ReadError, Record, Row
 
 NO_COLUMN = "no column of that name"
 NOT_CSV = "not valid CSV"
@@ -18,23 +19,32 @@ def read(opened: Opened) -> Iterator[Record | Flaw]:
     header = next(source, None)
     if header is None:
         return
-    delimiter = max(_DELIMITERS, key=header.text.count)
-    names = next(csv.reader([header.text], delimiter=delimiter), [])
+    names = _names(header)
     if opened.text_field not in names and "messages" not in names:
         raise ReadError(NO_COLUMN, f"no column {opened.text_field!r}; the header has {', '.join(names)[:200]}")
-    yield from _rows(source, opened, names, delimiter)
+    yield from records(_rows(chain([header], source), opened), opened)
 
 
-def _rows(source: Iterator[Line], opened: Opened, names: list[str], delimiter: str) -> Iterator[Record | Flaw]:
+def rows(opened: Opened) -> Iterator[Row | Flaw]:
+    """Each row's fields, all of them text."""
+    return _rows(lines(opened, newline=""), opened)
+
+
+def _rows(source: Iterator[Line], opened: Opened) -> Iterator[Row | Flaw]:
+    header = next(source, None)
+    if header is None:
+        return
+    names, delimiter = _names(header), _delimiter(header)
     csv.field_size_limit(opened.max_bytes)
     flaws: list[Flaw] = []
-    rows = csv.reader(_texts(source, opened, flaws), delimiter=delimiter)
+    found = csv.reader(_texts(source, opened, flaws), delimiter=delimiter)
     while True:
-        first = rows.line_num + 2  # the header has been taken; a row begins on the line after the last one
+        first = found.line_num + 2  # the header has been taken; a row begins on the line after the last one
+        span = f"L{first}"
         try:
-            row = next(rows, None)
+            row = next(found, None)
         except csv.Error as error:
-            yield Flaw(NOT_CSV, str(error), f"L{first}", "")
+            yield Flaw(NOT_CSV, str(error), span, "", first)
             continue
         yield from flaws
         flaws.clear()
@@ -43,12 +53,19 @@ def _rows(source: Iterator[Line], opened: Opened, names: list[str], delimiter: s
         if not row:
             continue
         shown = delimiter.join(row)
-        span = f"L{first}"
         if len(row) != len(names):
             detail = f"{len(row)} fields, the header has {len(names)}"
-            yield flaw(NOT_CSV, detail, span=span, shown=shown)
+            yield flaw(NOT_CSV, detail, span=span, shown=shown, line=first)
         else:
-            yield record_of(dict(zip(names, row, strict=True)), opened, span=span, shown=shown)
+            yield Row(dict(zip(names, row, strict=True)), span, shown, first, 0)
+
+
+def _delimiter(header: Line) -> str:
+    return max(_DELIMITERS, key=header.text.count)
+
+
+def _names(header: Line) -> list[str]:
+    return next(csv.reader([header.text], delimiter=_delimiter(header)), [])
 
 
 def _texts(source: Iterator[Line], opened: Opened, flaws: list[Flaw]) -> Iterator[str]:
@@ -56,7 +73,7 @@ def _texts(source: Iterator[Line], opened: Opened, flaws: list[Flaw]) -> Iterato
     for line in source:
         if line.is_cut:
             detail = f"the line has more than {opened.max_bytes} characters"
-            flaws.append(flaw(TOO_LARGE, detail, span=f"L{line.number}", shown=line.text))
+            flaws.append(flaw(TOO_LARGE, detail, span=f"L{line.number}", shown=line.text, line=line.number))
             yield "\n"
         else:
             yield line.text

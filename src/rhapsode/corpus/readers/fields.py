@@ -5,11 +5,11 @@ row's other short values (numbers, booleans, strings up to 2000 characters).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rhapsode.corpus.documents import Kind
-from rhapsode.corpus.readers.record import Flaw, Opened, Record
+from rhapsode.corpus.readers.record import Flaw, Opened, Record, Row
 from rhapsode.corpus.readers.registry import format_of
 
 NO_TEXT = "no text field"
@@ -37,8 +37,14 @@ def record_of(row: object, opened: Opened, *, span: str, shown: str) -> Record |
     return Record(text, _kind(row, opened), span, licence, _meta(row, opened.text_field, messages))
 
 
-def flaw(reason: str, detail: str, *, span: str, shown: str) -> Flaw:
-    return Flaw(reason, detail, span, shown[:_LONGEST_FLAW])
+def records(rows: Iterable[Row | Flaw], opened: Opened) -> Iterator[Record | Flaw]:
+    """What becomes of rows."""
+    for row in rows:
+        yield row if isinstance(row, Flaw) else record_of(row.value, opened, span=row.span, shown=row.text)
+
+
+def flaw(reason: str, detail: str, *, span: str, shown: str, line: int = 0, column: int = 0) -> Flaw:
+    return Flaw(reason, detail, span, shown[:_LONGEST_FLAW], line, column)
 
 
 def _joined(messages: object) -> str | None:

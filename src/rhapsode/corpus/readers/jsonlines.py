@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rhapsode.corpus.encoding import decode, sniff
-from rhapsode.corpus.readers.fields import flaw, record_of
+from rhapsode.corpus.readers.fields import flaw, records
 from rhapsode.corpus.readers.lines import lines
 from rhapsode.corpus.readers.record import (
     NOT_JSON,
@@ -16,6 +16,7 @@ from rhapsode.corpus.readers.record import (
     Opened,
     ReadError,
     Record,
+    Row,
     read_whole,
 )
 
@@ -24,34 +25,47 @@ _STEP = 1 << 20
 
 
 def read_jsonl(opened: Opened) -> Iterator[Record | Flaw]:
+    """One record a line; empty lines are passed over."""
+    return records(jsonl_rows(opened), opened)
+
+
+def read_json(opened: Opened) -> Iterator[Record | Flaw]:
+    """A list of records, streamed; one record; or, as many a .json file is, one record a line."""
+    return records(json_rows(opened), opened)
+
+
+def jsonl_rows(opened: Opened) -> Iterator[Row | Flaw]:
     """One row a line; empty lines are passed over."""
     for line in lines(opened):
         span = f"L{line.number}"
         if line.is_cut:
-            yield flaw(TOO_LARGE, f"the line has more than {opened.max_bytes} characters", span=span, shown=line.text)
+            detail = f"the line has more than {opened.max_bytes} characters"
+            yield flaw(TOO_LARGE, detail, span=span, shown=line.text, line=line.number)
         elif line.text.strip(_SPACES):
-            yield _row(line.text, opened, span)
+            yield _row(line.text, span, line.number)
 
 
-def read_json(opened: Opened) -> Iterator[Record | Flaw]:
-    """A list of rows, streamed; one row; or, as many a .json file is, one row a line."""
+def json_rows(opened: Opened) -> Iterator[Row | Flaw]:
+    """A list of rows, streamed; one row; or one row a line."""
     head = opened.file.peek(_STEP)
     text = head.decode(sniff(head, name=opened.name), "replace").lstrip("\ufeff" + _SPACES)
     if text.startswith("["):
         yield from _list(opened)
     elif _is_object(text.partition("\n")[0]):
-        yield from read_jsonl(opened)
+        yield from jsonl_rows(opened)
     else:
         data = read_whole(opened)
-        yield data if isinstance(data, Flaw) else _row(decode(data, name=opened.name).text, opened, "")
+        yield data if isinstance(data, Flaw) else _row(decode(data, name=opened.name).text, "", 1)
 
 
-def _row(text: str, opened: Opened, span: str) -> Record | Flaw:
+def _row(text: str, span: str, line: int) -> Row | Flaw:
     try:
-        row = json.loads(text)
+        return Row(json.loads(text), span, text, line, 1)
+    except json.JSONDecodeError as error:
+        place = (line + error.lineno - 1, error.colno)
+        return flaw(NOT_JSON, _say(error), span=span, shown=text, line=place[0], column=place[1])
     except (ValueError, RecursionError) as error:
-        return flaw(NOT_JSON, _say(error), span=span, shown=text)
-    return record_of(row, opened, span=span, shown=text)
+        return flaw(NOT_JSON, _say(error), span=span, shown=text, line=line)
 
 
 def _say(error: Exception) -> str:
@@ -67,18 +81,19 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _list(opened: Opened) -> Iterator[Record | Flaw]:
+def _list(opened: Opened) -> Iterator[Row | Flaw]:
     """The elements of a list, one at a time. After the first that cannot be read nothing can be trusted."""
     elements = _Elements(opened)
     number = 0
     try:
-        for number, (row, text) in enumerate(elements, 1):
-            yield record_of(row, opened, span=f"R{number}", shown=text)
+        for number, (row, text, line, column) in enumerate(elements, 1):
+            yield Row(row, f"R{number}", text, line, column)
     except (ValueError, RecursionError) as error:
         detail = f"element {number + 1}: {_say(error)}"
         if number == 0:
             raise ReadError(NOT_JSON, detail) from error
-        yield Flaw(REST_UNREADABLE, detail, f"R{number + 1}", "")
+        at = error.pos if isinstance(error, json.JSONDecodeError) else None
+        yield Flaw(REST_UNREADABLE, detail, f"R{number + 1}", "", *elements.place(at))
 
 
 class _Elements:
@@ -91,8 +106,9 @@ class _Elements:
         self._decoder = json.JSONDecoder()
         self._buffer = ""
         self._at = 0
+        self._line, self._column, self._counted = 1, 1, 0
 
-    def __iter__(self) -> Iterator[tuple[Any, str]]:
+    def __iter__(self) -> Iterator[tuple[Any, str, int, int]]:
         if self._next() == "\ufeff":
             self._at += 1
             self._next()
@@ -101,7 +117,8 @@ class _Elements:
             return self._finish()
         while True:
             start = self._at
-            yield self._element(start)
+            line, column = self.place()
+            yield (*self._element(start), line, column)
             mark = self._next()
             self._at += 1
             if mark == "]":
@@ -109,6 +126,22 @@ class _Elements:
             if mark != ",":
                 raise ValueError(f"expected ',' or ']', got {mark!r}" if mark else "the file ends inside the list")
             self._next()
+
+    def place(self, at: int | None = None) -> tuple[int, int]:
+        """Line and column of a place in the buffer, by default of where reading is."""
+        at = self._at if at is None else at
+        if at < self._counted:
+            return self._line, self._column
+        line, column = self._behind(at)
+        if at <= self._at:
+            self._line, self._column, self._counted = line, column, at
+        return line, column
+
+    def _behind(self, at: int) -> tuple[int, int]:
+        num_ends = self._buffer.count("\n", self._counted, at)
+        if not num_ends:
+            return self._line, self._column + at - self._counted
+        return self._line + num_ends, at - self._buffer.rfind("\n", self._counted, at)
 
     def _element(self, start: int) -> tuple[Any, str]:
         """Decode at `start`. What fails may only be cut off: try again with twice as much, up to the limit."""
@@ -141,8 +174,10 @@ class _Elements:
     def _more(self, count: int) -> bool:
         """Read on and forget what has been passed; false at the end of the file."""
         piece = self._file.read(max(count, _STEP))
-        self._buffer = self._buffer[self._at :] + piece
-        self._at = 0
+        if piece:
+            self.place()
+            self._buffer = self._buffer[self._at :] + piece
+            self._at = self._counted = 0
         return bool(piece)
 
     def _finish(self) -> None:

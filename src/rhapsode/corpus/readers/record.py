@@ -1,7 +1,8 @@
 """What a reader is given and what it gives.
 
 A reader yields a `Record` for each text and a `Flaw` for each piece that it cannot read, and raises `ReadError` when
-the whole file is of no use. Nothing else may leave it, so that every record is accounted for.
+the whole file is of no use. Nothing else may leave it, so that every record is accounted for. Formats of many rows can
+also be read row by row, as they are: a `Row` instead of a `Record`.
 """
 
 import io
@@ -25,13 +26,29 @@ class Record(NamedTuple):
     meta: dict[str, Any]
 
 
+class Row(NamedTuple):
+    """A JSON value, or the fields of a table's row by name.
+
+    `text` is how it is spelled, "" where it is not text; it begins at `line` and `column`, counted from 1, 0 where the
+    file has no lines.
+    """
+
+    value: Any
+    span: str
+    text: str
+    line: int
+    column: int
+
+
 class Flaw(NamedTuple):
-    """A piece that gave no text: `text` holds what there is of it, to look at."""
+    """A piece that gave no text: `text` holds what there is of it, to look at; `line`, `column` where that is known."""
 
     reason: str
     detail: str
     span: str
     text: str
+    line: int = 0
+    column: int = 0
 
 
 class ReadError(Exception):
@@ -56,6 +73,7 @@ class Opened(NamedTuple):
 
 
 Reader = Callable[[Opened], Iterator[Record | Flaw]]
+RowReader = Callable[[Opened], Iterator[Row | Flaw]]
 
 
 def read_whole(opened: Opened) -> bytes | Flaw:

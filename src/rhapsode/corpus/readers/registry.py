@@ -7,16 +7,20 @@ import importlib
 from typing import NamedTuple, cast
 
 from rhapsode.corpus.documents import Kind
-from rhapsode.corpus.readers.record import Reader
+from rhapsode.corpus.readers.record import Reader, RowReader
 
 
 class Format(NamedTuple):
-    """`reader` is "module:function". `has_rows` says that a file holds many documents."""
+    """`reader` and `rows` are "module:function". A file that holds many documents can be read by rows."""
 
     name: str
     kind: Kind
     reader: str
-    has_rows: bool = False
+    rows: str = ""
+
+    @property
+    def has_rows(self) -> bool:
+        return bool(self.rows)
 
 
 _HERE = "rhapsode.corpus.readers"
@@ -113,12 +117,12 @@ _NAMES = {
     "jenkinsfile": "groovy",
 }
 _ROWS = {
-    "json": f"{_HERE}.jsonlines:read_json",
-    "jsonl": f"{_HERE}.jsonlines:read_jsonl",
-    "ndjson": f"{_HERE}.jsonlines:read_jsonl",
-    "csv": f"{_HERE}.delimited:read",
-    "tsv": f"{_HERE}.delimited:read",
-    "parquet": f"{_HERE}.columnar:read",
+    "json": (f"{_HERE}.jsonlines:read_json", f"{_HERE}.jsonlines:json_rows"),
+    "jsonl": (f"{_HERE}.jsonlines:read_jsonl", f"{_HERE}.jsonlines:jsonl_rows"),
+    "ndjson": (f"{_HERE}.jsonlines:read_jsonl", f"{_HERE}.jsonlines:jsonl_rows"),
+    "csv": (f"{_HERE}.delimited:read", f"{_HERE}.delimited:rows"),
+    "tsv": (f"{_HERE}.delimited:read", f"{_HERE}.delimited:rows"),
+    "parquet": (f"{_HERE}.columnar:read", f"{_HERE}.columnar:rows"),
 }
 
 PLAIN = Format("text", "prose", f"{_HERE}.whole:read")
@@ -126,7 +130,7 @@ FORMATS: dict[str, Format] = {
     **{suffix: Format(name, "prose", PLAIN.reader) for name, all_ in _PROSE.items() for suffix in all_.split()},
     **{suffix: Format(name, "code", PLAIN.reader) for name, all_ in _CODE.items() for suffix in all_.split()},
     **{suffix: Format("html", "prose", f"{_HERE}.web:read") for suffix in ("html", "htm", "xhtml")},
-    **{suffix: Format(suffix, "prose", reader, has_rows=True) for suffix, reader in _ROWS.items()},
+    **{suffix: Format(suffix, "prose", reader, rows) for suffix, (reader, rows) in _ROWS.items()},
 }
 COMPRESSIONS = {"gz": "gzip", "zst": "zstd"}
 
@@ -152,8 +156,17 @@ def format_of(name: str) -> Format | None:
 
 
 def reader_of(format_: Format) -> Reader:
-    module, _, function = format_.reader.partition(":")
-    return cast("Reader", getattr(importlib.import_module(module), function))
+    return cast("Reader", _function(format_.reader))
+
+
+def row_reader_of(format_: Format) -> RowReader:
+    assert format_.has_rows
+    return cast("RowReader", _function(format_.rows))
+
+
+def _function(place: str) -> object:
+    module, _, function = place.partition(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def _suffix(name: str) -> str:

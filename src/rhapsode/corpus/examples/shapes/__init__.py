@@ -1,0 +1,1 @@
+"""The shapes that people's files have, one module each."""
