@@ -93,6 +93,7 @@ class WholeMasters:
 
 def height_of(name: str, shape: Sequence[int], spec: ModelSpec) -> int | None:
     """The rows of each of the matrices stacked in a parameter of the blocks; None for one that is none, or elsewhere.
+
     Every head's queries, keys and values are matrices of their own. In two minutes of 13.8M parameters that gives 0.035
     bits per byte less than whole ones (`bench/ablations.py`), and short matrices take less to make orthogonal. What an
     adapter learns is no parameter of the decoder, and each is one matrix.
