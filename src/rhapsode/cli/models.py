@@ -73,10 +73,11 @@ def ask_person(terms: "Terms") -> bool:
 
 def model_name(directory: Path) -> str:
     """What a model is called: by its run if it is a checkpoint of one, else by its directory."""
-    from rhapsode.weights.checkpoint import STEP
+    from rhapsode.weights.checkpoint import MERGED, STEP
 
     directory = directory.resolve()
-    return directory.parent.name if STEP.fullmatch(directory.name) else directory.name
+    is_of_run = STEP.fullmatch(directory.name) or directory.name == MERGED
+    return directory.parent.name if is_of_run else directory.name
 
 
 def _at(path: Path) -> Path | None:
@@ -85,7 +86,7 @@ def _at(path: Path) -> Path | None:
     Raises:
         RhapsodeError: a model lies there that nobody has checked and pulled yet.
     """
-    from rhapsode.weights.checkpoint import checkpoints
+    from rhapsode.weights.checkpoint import MERGED, checkpoints
 
     if path.suffix == ".gguf" and path.is_file():
         raise _must_be_pulled(path, "is a GGUF file")
@@ -93,6 +94,8 @@ def _at(path: Path) -> Path | None:
         if not is_complete(path):
             raise _must_be_pulled(path, "is a model directory without manifest.json: it was never checked")
         return path
+    if is_complete(path / MERGED):
+        return path / MERGED
     found = checkpoints(path)
     return found[-1] if found else None
 

@@ -1,11 +1,13 @@
 """The recipe's `data:` section: where text comes from and what is done to it before training."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rhapsode.core.config import Bytes, Config, Count, Share
 from rhapsode.core.units import GiB, MiB
+from rhapsode.corpus.examples.config import ExampleSource
 from rhapsode.corpus.tokens_config import TokensConfig
 
 
@@ -105,7 +107,10 @@ class SplitConfig(Config):
 class DataConfig(Config):
     """From sources to a clean, deduplicated and split corpus, and its tokens."""
 
-    sources: list[Source] = Field(min_length=1, description="Folders and files to read.")
+    sources: list[Source] = Field(default=[], description="Folders and files of text to read.")
+    examples: list[ExampleSource] = Field(
+        default=[], description="Files of examples to tune on: conversations, prompts with answers, preferences."
+    )
     clean: CleanConfig = Field(default=CleanConfig(), description="Repair and quality rules.")
     deduplicate: Literal["exact", "off"] = Field(
         default="exact", description="exact: of texts that differ at most in spaces, the first is kept."
@@ -114,4 +119,18 @@ class DataConfig(Config):
     max_document_bytes: Bytes = Field(
         default=64 * MiB, gt=0, le=GiB, description="Larger documents are dropped unread, so that memory stays bounded."
     )
+    too_long: Literal["refuse", "drop"] = Field(
+        default="refuse", description="What becomes of examples that do not fit model.context. None is ever cut."
+    )
     tokens: TokensConfig = Field(default=TokensConfig(), description="The tokenizer and the token shards.")
+
+    @property
+    def given(self) -> Sequence[Source | ExampleSource]:
+        """What there is to read."""
+        return self.sources or self.examples
+
+    @model_validator(mode="after")
+    def _text_or_examples(self) -> Self:
+        if bool(self.sources) == bool(self.examples):
+            raise ValueError("give sources, which are text, or examples to tune on: one of the two")
+        return self

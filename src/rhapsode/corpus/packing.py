@@ -3,12 +3,15 @@
 A document of n ids has n - 1 targets. Pieces of at most `context` targets go into rows by best-fit decreasing: longest
 first, each into the fullest row that still has room (Ding et al. 2024, "Fewer Truncations Improve Language Modeling").
 Every target of every document lies in exactly one piece.
+
+Examples are never cut: what belongs together, such as two answers to one prompt, lies in one row as a tree. Its trunk
+is what all its sequences begin with, its branches are what is theirs alone. The last token that they share begins every
+branch, for it predicts the first one that they do not.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,78 +23,84 @@ NO_TARGET = -100  # the index that cross-entropy ignores
 
 
 class Piece(NamedTuple):
-    """Inputs start..start+length-1 of a document; the targets are the ids one further on."""
+    """Inputs start..start+length-1 of a document; the targets are the ids one further on.
+
+    Of an example, `tree` numbers what belongs together in a row from 1, and `branch` is 0 for the trunk; of a text both
+    are 0.
+    """
 
     document: int
     start: int
     length: int
+    tree: int = 0
+    branch: int = 0
 
 
 class Rows(NamedTuple):
     """Rows as [B, T] int64 arrays, T the context.
 
-    `positions` restart with each piece; `documents` numbers a row's pieces from 1, and is 0 where there is padding.
+    `positions` restart with each piece; `documents` numbers a row's pieces from 1, and is 0 where there is padding. Of
+    examples, `documents` numbers trees, `positions` go on along a branch where its trunk ends, and `branches` numbers
+    the branches of a tree, 0 being the trunk.
     """
 
     ids: Ints
     targets: Ints
     positions: Ints
     documents: Ints
+    branches: Ints
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Row r holds the pieces row_offsets[r]..row_offsets[r+1]-1."""
+    """Row r holds the pieces row_offsets[r]..row_offsets[r+1]-1; those of examples have a tree and a branch.
+
+    `num_targets` counts what is learned.
+    """
 
     context: int
     row_offsets: Ints
     piece_document: Ints
     piece_start: Ints
     piece_length: Ints
+    piece_tree: Ints
+    piece_branch: Ints
+    num_targets: int
 
     @property
     def num_rows(self) -> int:
         return len(self.row_offsets) - 1
 
     @property
-    def num_targets(self) -> int:
+    def num_places(self) -> int:
+        """All that is computed, but for padding."""
         return int(self.piece_length.sum())
 
     @property
     def efficiency(self) -> float:
-        """Targets per place for a target, from 0 to 1."""
-        return self.num_targets / (self.num_rows * self.context) if self.num_rows else 1.0
+        """The share of places that are not padding, from 0 to 1."""
+        return self.num_places / (self.num_rows * self.context) if self.num_rows else 1.0
+
+    @property
+    def columns(self) -> tuple[Ints, ...]:
+        """Those of a piece."""
+        return self.piece_document, self.piece_start, self.piece_length, self.piece_tree, self.piece_branch
 
     def row(self, index: int) -> list[Piece]:
         if not 0 <= index < self.num_rows:
             raise IndexError(f"row {index} of {self.num_rows}")
         part = slice(self.row_offsets[index], self.row_offsets[index + 1])
-        columns = (self.piece_document, self.piece_start, self.piece_length)
-        return [Piece(*values) for values in zip(*(column[part].tolist() for column in columns), strict=True)]
-
-    def save(self, path: Path) -> None:
-        """Write an .npz; equal packings give equal bytes."""
-        with path.open("wb") as file:
-            np.savez(
-                file,
-                context=np.int64(self.context),
-                row_offsets=self.row_offsets,
-                piece_document=self.piece_document,
-                piece_start=self.piece_start,
-                piece_length=self.piece_length,
-            )
-
-    @classmethod
-    def load(cls, path: Path) -> "Packing":
-        with np.load(path, allow_pickle=False) as file:
-            columns = {name: file[name] for name in file.files}
-        return cls(context=int(columns.pop("context")), **columns)
+        return [Piece(*values) for values in zip(*(column[part].tolist() for column in self.columns), strict=True)]
 
 
 class Documents(Protocol):
     """Where rows take their ids from: `TokenSplit`, or a list in a test."""
 
     def document(self, index: int) -> npt.NDArray[np.unsignedinteger]: ...
+
+    def learned(self, index: int) -> npt.NDArray[np.bool_] | None:
+        """For each id of the document whether it is learned; None is all."""
+        ...
 
 
 def pack(lengths: Sequence[int] | Ints, *, context: int) -> Packing:
@@ -104,9 +113,48 @@ def pack(lengths: Sequence[int] | Ints, *, context: int) -> Packing:
     row = np.empty(len(length), dtype=np.int64)
     row[longest_first] = _best_fit(length[longest_first], context)
     by_row = longest_first[np.argsort(row[longest_first], kind="stable")]
-    counts = np.bincount(row) if len(row) else np.empty(0, dtype=np.int64)
-    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
-    return Packing(context, offsets, document[by_row], start[by_row], length[by_row])
+    none = np.zeros(len(row), dtype=np.int64)
+    columns = (document[by_row], start[by_row], length[by_row], none, none)
+    return Packing(context, _offsets(np.bincount(row)), *columns, num_targets=int(length.sum()))
+
+
+class Tree(NamedTuple):
+    """Sequences that belong into one row, and how many inputs their trunk has."""
+
+    documents: tuple[int, ...]
+    trunk: int
+
+
+def pack_trees(trees: Sequence[Tree], lengths: Sequence[int] | Ints, *, context: int, num_targets: int) -> Packing:
+    """Plan the rows for trees of whole sequences, `lengths` being the ids of each sequence.
+
+    Raises:
+        ValueError: a tree does not fit into a row.
+    """
+    inputs = np.asarray(lengths, dtype=np.int64) - 1
+    sizes = np.array([t.trunk + sum(int(inputs[d]) - t.trunk for d in t.documents) for t in trees], dtype=np.int64)
+    if len(sizes) and sizes.max() > context:
+        raise ValueError(f"tree {int(sizes.argmax())} needs {int(sizes.max())} places, a row has {context}")
+    largest_first = np.argsort(-sizes, kind="stable")
+    row = np.empty(len(sizes), dtype=np.int64)
+    row[largest_first] = _best_fit(sizes[largest_first], context)
+    members: list[list[Tree]] = [[] for _ in range(int(row.max(initial=-1)) + 1)]
+    for index in largest_first.tolist():
+        members[row[index]].append(trees[index])
+    pieces = [[piece for n, tree in enumerate(own, start=1) for piece in _grown(tree, n, inputs)] for own in members]
+    columns = np.array([piece for own in pieces for piece in own], dtype=np.int64).reshape(-1, len(Piece._fields)).T
+    return Packing(context, _offsets([len(own) for own in pieces]), *columns, num_targets=num_targets)
+
+
+def _grown(tree: Tree, number: int, inputs: Ints) -> Iterator[Piece]:
+    if tree.trunk:
+        yield Piece(tree.documents[0], 0, tree.trunk, number, 0)
+    for branch, document in enumerate(tree.documents, start=1):
+        yield Piece(document, tree.trunk, int(inputs[document]) - tree.trunk, number, branch)
+
+
+def _offsets(counts: Sequence[int] | Ints) -> Ints:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
 def batch(
@@ -119,21 +167,32 @@ def batch(
             without it, and are lost. None leaves pieces from the middle of a document as they are.
     """
     shape = (len(row_indices), packing.context)
-    rows = Rows(np.full(shape, pad), np.full(shape, NO_TARGET), np.zeros(shape, np.int64), np.zeros(shape, np.int64))
-    positions = np.arange(packing.context)
+    empty = (np.zeros(shape, np.int64) for _ in range(3))
+    rows = Rows(np.full(shape, pad), np.full(shape, NO_TARGET), *empty)
     for b, index in enumerate(row_indices):
         place = 0
-        for number, (document, start, length) in enumerate(packing.row(int(index)), start=1):
-            ids = split.document(document)[start : start + length + 1]
-            here = slice(place, place + length)
-            rows.ids[b, here] = ids[:-1]
-            if begin is not None:
-                rows.ids[b, place] = begin
-            rows.targets[b, here] = ids[1:]
-            rows.positions[b, here] = positions[:length]
-            rows.documents[b, here] = number
-            place += length
+        for number, piece in enumerate(packing.row(int(index)), start=1):
+            here = slice(place, place + piece.length)
+            _lay(rows, (b, here), piece, split, begin=begin)
+            rows.documents[b, here] = piece.tree or number
+            place = here.stop
     return rows
+
+
+def _lay(rows: Rows, at: tuple[int, slice], piece: Piece, split: Documents, *, begin: int | None) -> None:
+    document, start, length, tree, branch = piece
+    stop = start + length + 1
+    ids, learned = split.document(document)[start:stop], split.learned(document)
+    rows.ids[at] = ids[:-1]
+    if tree:
+        rows.positions[at] = np.arange(start, start + length)
+        rows.branches[at] = branch
+    else:
+        rows.positions[at] = np.arange(length)
+        if begin is not None:
+            rows.ids[at[0], at[1].start] = begin
+    if branch or not tree:
+        rows.targets[at] = ids[1:] if learned is None else np.where(learned[start + 1 : stop], ids[1:], NO_TARGET)
 
 
 def _pieces(targets: Ints, context: int) -> tuple[Ints, Ints, Ints]:

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,8 +65,8 @@ def find(sources: list[Source], *, base: Path) -> Found:
     Raises:
         RhapsodeError: a path does not exist, or a source has no file that can be read.
     """
-    paths = [expand(source.path, index=index, base=base) for index, source in enumerate(sources)]
-    labels = _labels(sources, paths)
+    paths = [expand(s.path, key=f"data.sources[{index}].path", base=base) for index, s in enumerate(sources)]
+    labels = labels_of([source.name for source in sources], paths)
     found = Found([], [], labels)
     for index, (source, path) in enumerate(zip(sources, paths, strict=True)):
         before, passed_before = len(found.files), len(found.passed)
@@ -80,13 +80,12 @@ def find(sources: list[Source], *, base: Path) -> Found:
     return found
 
 
-def expand(text: str, *, index: int, base: Path) -> Path:
-    """The path that a source means.
+def expand(text: str, *, key: str, base: Path) -> Path:
+    """The path that a source means; `key` is where the recipe says it.
 
     Raises:
         RhapsodeError: there is nothing there, or a variable has no value.
     """
-    key = f"data.sources[{index}].path"
 
     def value(match: re.Match[str]) -> str:
         if match[1] == "stdlib":
@@ -110,11 +109,11 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _labels(sources: list[Source], paths: list[Path]) -> list[str]:
+def labels_of(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
     """A label for each source: its name or the end of its path, numbered where two are alike."""
     labels: list[str] = []
-    for source, path in zip(sources, paths, strict=True):
-        label = source.name or printable(path.resolve().name) or "root"
+    for name, path in zip(names, paths, strict=True):
+        label = name or printable(path.resolve().name) or "root"
         number = sum(label == other or other.startswith(f"{label}~") for other in labels)
         labels.append(f"{label}~{number + 1}" if number else label)
     return labels

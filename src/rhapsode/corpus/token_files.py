@@ -3,7 +3,7 @@
 import contextlib
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,26 @@ _INDEX = pa.schema(
         ("num_bytes", pa.int64()),
     ]
 )
+_INDEX_OF_EXAMPLES = pa.schema([*_INDEX, ("example", pa.int64()), ("role", pa.string())])
 _INDEX_ROWS = 65_536
+
+
+class Entry(NamedTuple):
+    """A document's ids, bos and eos included; or a sequence of an example, with what is learned of it.
+
+    Attributes:
+        learned: for each id; None is a text, of which all is.
+        example: the example's number in its split.
+        role: what the sequence is to it.
+    """
+
+    ids: list[int]
+    document: str
+    source: str
+    num_bytes: int
+    learned: list[bool] | None = None
+    example: int = 0
+    role: str = ""
 
 
 def token_dtype(vocab_size: int) -> "np.dtype[np.unsignedinteger]":
@@ -28,26 +47,35 @@ def token_dtype(vocab_size: int) -> "np.dtype[np.unsignedinteger]":
 
 
 class TokenWriter:
-    """Writes one split. A document never lies in two files; one longer than `shard_tokens` has a file of its own."""
+    """Writes one split. A document never lies in two files; one longer than `shard_tokens` has a file of its own.
 
-    def __init__(self, directory: Path, split: str, *, vocab_size: int, shard_tokens: int) -> None:
+    Where `has_learned`, what is learned lies in a file beside each.
+    """
+
+    def __init__(
+        self, directory: Path, split: str, *, vocab_size: int, shard_tokens: int, has_learned: bool = False
+    ) -> None:
         self.num_shards = 0
         self._directory, self._split = directory, split
         self._dtype = token_dtype(vocab_size)
         self._limit = shard_tokens
         self._file: BinaryIO | None = None
+        self._learned: BinaryIO | None = None
+        self._schema = _INDEX_OF_EXAMPLES if has_learned else _INDEX
         self._tokens = 0  # in the present file
         self._rows: list[tuple[Any, ...]] = []
-        self._index = pq.ParquetWriter(directory / f"{split}.index.parquet", _INDEX)
+        self._index = pq.ParquetWriter(directory / f"{split}.index.parquet", self._schema)
 
-    def add(self, ids: list[int], *, document: str, source: str, num_bytes: int) -> None:
-        """Append a document's ids, bos and eos included."""
-        file = self._file
+    def add(self, entry: Entry) -> None:
+        file, ids = self._file, entry.ids
         if file is None or self._tokens + len(ids) > self._limit:
             file = self._next()
         file.write(np.array(ids, dtype=self._dtype).tobytes())
         stop = self._tokens + len(ids)
-        self._rows.append((document, source, self.num_shards - 1, self._tokens, stop, num_bytes))
+        row = (entry.document, entry.source, self.num_shards - 1, self._tokens, stop, entry.num_bytes)
+        if self._learned is not None:
+            self._learned.write(bytes(entry.learned or [True] * len(ids)))
+        self._rows.append((*row, entry.example, entry.role)[: len(self._schema)])
         self._tokens = stop
         if len(self._rows) >= _INDEX_ROWS:
             self._write_rows()
@@ -59,28 +87,33 @@ class TokenWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            if self._file is not None:
-                self._file.close()
+            self._close_files()
             self._write_rows()
             self._index.close()
             return
         # The directory will be thrown away; a full disk must not hide the first error behind a second one.
         with contextlib.suppress(OSError):
-            if self._file is not None:
-                self._file.close()
+            self._close_files()
         with contextlib.suppress(OSError):
             self._index.close()
 
     def _next(self) -> BinaryIO:
-        if self._file is not None:
-            self._file.close()
-        self._file = (self._directory / f"{self._split}-{self.num_shards:05d}.bin").open("wb")
+        self._close_files()
+        path = self._directory / f"{self._split}-{self.num_shards:05d}.bin"
+        self._file = path.open("wb")
+        if self._schema is _INDEX_OF_EXAMPLES:
+            self._learned = path.with_suffix(".learned").open("wb")
         self.num_shards += 1
         self._tokens = 0
         return self._file
 
+    def _close_files(self) -> None:
+        for file in (self._file, self._learned):
+            if file is not None:
+                file.close()
+
     def _write_rows(self) -> None:
-        columns = list(zip(*self._rows, strict=True)) or [()] * len(_INDEX)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, _INDEX, strict=True)]
-        self._index.write_table(pa.Table.from_arrays(arrays, schema=_INDEX))
+        columns = list(zip(*self._rows, strict=True)) or [()] * len(self._schema)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        self._index.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
         self._rows.clear()

@@ -7,7 +7,7 @@ never stale and never made twice.
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,32 @@ from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
 from rhapsode.core.manifest import Writing, digest, file_sha256, is_complete, read_manifest, value_sha256, writing
 from rhapsode.corpus.documents import Document, iter_documents
+from rhapsode.corpus.examples.encode import encode
+from rhapsode.corpus.examples.example import example_of, is_said, said
 from rhapsode.corpus.sample import Sizes, choose, measure, take
-from rhapsode.corpus.token_files import TokenWriter, token_dtype
+from rhapsode.corpus.token_files import Entry, TokenWriter, token_dtype
 from rhapsode.corpus.tokens import KIND, SPLITS
 from rhapsode.corpus.tokens_config import LEARNED, TokensConfig
+from rhapsode.text.templates import suitable
 from rhapsode.text.tokenizer import Tokenizer, train_tokenizer
 
 REPORT = "report.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
-_FORMAT = 1  # of the directory; a change makes all cached tokens unknown
+_FORMAT = 2  # of the directory; a change makes all cached tokens unknown
 _BATCH_BYTES = 4_000_000
 _TOLD_EVERY_BYTES = 1_000_000
 _SOURCES_IN_REPORT = 50
 
 
 def tokenise(
-    corpus: Path, config: TokensConfig, *, root: Path, events: Events, tokenizer_dir: Path | None = None
+    corpus: Path,
+    config: TokensConfig,
+    *,
+    root: Path,
+    events: Events,
+    tokenizer_dir: Path | None = None,
+    stops: Sequence[int] = (),
 ) -> Path:
     """Tokens of `corpus`, in a directory below `root`; made only if they are not there already.
 
@@ -44,13 +53,19 @@ def tokenise(
         root: where tokens directories live, each named after its content.
         events: hears "progress" in bytes, in the stages "measure", "vocabulary" and "tokenise".
         tokenizer_dir: a vocabulary to use as it is, that of the model to be tuned; then nothing is learned,
-            `vocab_size` and `sample` have no effect, and its files are copied byte for byte.
+            `vocab_size` and `sample` have no effect, and its files are copied byte for byte; but where the corpus holds
+            examples, a vocabulary without a chat template is given one that it has the tokens for.
+        stops: where the corpus holds examples, the ids that end an answer when the model is served; those of a
+            vocabulary that is learned are known.
 
     Raises:
-        RhapsodeError: the corpus is incomplete or has no training document, or the disk is full.
+        RhapsodeError: the corpus is incomplete or has no training document, an example cannot be rendered or would be
+            learned wrongly, or the disk is full.
     """
     inputs = {"corpus": digest(corpus)}
     recipe = config.model_dump(mode="json", exclude=set(LEARNED) if tokenizer_dir else None)
+    if stops:
+        recipe["stops"] = sorted(stops)
     if tokenizer_dir is not None:
         inputs["tokenizer"] = _tokenizer_digest(tokenizer_dir)
     code = {"rhapsode": __version__, "format": _FORMAT, "tokenizers": tokenizers.__version__}
@@ -59,15 +74,16 @@ def tokenise(
         read_manifest(path, kind=KIND)
         return path
     with writing(path, kind=KIND, inputs=inputs, recipe=recipe) as work:
-        _Making(corpus, config, work, events).make(tokenizer_dir)
+        _Making(corpus, config, work, events, stops).make(tokenizer_dir)
     return path
 
 
 class _Making:
     """One tokens directory being made."""
 
-    def __init__(self, corpus: Path, config: TokensConfig, work: Writing, events: Events) -> None:
-        self.corpus, self.config, self.work, self.events = corpus, config, work, events
+    def __init__(self, corpus: Path, config: TokensConfig, work: Writing, events: Events, stops: Sequence[int]) -> None:
+        self.corpus, self.config, self.work, self.events, self.stops = corpus, config, work, events, stops
+        self.family = read_manifest(corpus).facts.get("examples")
 
     def make(self, tokenizer_dir: Path | None) -> None:
         sizes = {split: measure(self.documents(split, "measure")) for split in SPLITS}
@@ -80,6 +96,8 @@ class _Making:
         (self.work.path / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         self.work.facts["vocab_size"] = tokenizer.vocab_size
         self.work.facts["dtype"] = token_dtype(tokenizer.vocab_size).name
+        if self.family:
+            self.work.facts["examples"] = self.family
         for split in SPLITS:
             self.work.facts[f"{split}_tokens"] = splits[split]["tokens"]
 
@@ -97,7 +115,8 @@ class _Making:
     def learn(self, sizes: Sizes) -> Tokenizer:
         documents = self.documents("train", "vocabulary", total=sizes.total)
         sampled = take(documents, choose(sizes, num_bytes=self.config.sample))
-        tokenizer = train_tokenizer((document.text for document in sampled), vocab_size=self.config.vocab_size)
+        texts = (text for document in sampled for text in self.texts(document))
+        tokenizer = train_tokenizer(texts, vocab_size=self.config.vocab_size)
         tokenizer.save(self.work.path)
         return tokenizer
 
@@ -105,49 +124,93 @@ class _Making:
         tokenizer = Tokenizer.load(tokenizer_dir)
         for file in _tokenizer_files(tokenizer_dir):
             shutil.copyfile(file, self.work.path / file.name)
+        if self.family and not tokenizer.has_chat_template:
+            return self.give_template(tokenizer)
         return tokenizer
+
+    def give_template(self, tokenizer: Tokenizer) -> Tokenizer:
+        """The same vocabulary with a chat template, in the files too; without, where it has no tokens for turns."""
+        known = suitable(tokenizer.special_names)
+        if known is None:
+            return tokenizer
+        path = self.work.path / "tokenizer_config.json"
+        config = json.loads(path.read_text(encoding="utf-8")) | {"chat_template": known.template}
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (self.work.path / "chat_template.jinja").write_text(known.template, encoding="utf-8")
+        self.work.facts["template"] = known.name
+        return Tokenizer.load(self.work.path)
+
+    def texts(self, document: Document) -> Sequence[str]:
+        """What a vocabulary is learned from."""
+        return said(example_of(document)) if self.family else [document.text]
 
     def write(self, split: str, tokenizer: Tokenizer, total: int) -> dict[str, Any]:
         """Write the split's files; its part of the report."""
         tally = _Tally()
+        has_learned = self.family is not None
         with TokenWriter(
-            self.work.path, split, vocab_size=tokenizer.vocab_size, shard_tokens=self.config.shard_tokens
+            self.work.path,
+            split,
+            vocab_size=tokenizer.vocab_size,
+            shard_tokens=self.config.shard_tokens,
+            has_learned=has_learned,
         ) as writer:
-            for documents in _batches(self.documents(split, "tokenise", total=total)):
-                encoded = tokenizer.encode_batch([document.text for document in documents])
-                for document, ids in zip(documents, encoded, strict=True):
-                    num_bytes = len(document.text.encode())
-                    writer.add(
-                        [tokenizer.bos, *ids, tokenizer.eos],
-                        document=document.id,
-                        source=document.source,
-                        num_bytes=num_bytes,
-                    )
-                    tally.add(document.source, num_bytes=num_bytes, num_tokens=len(ids))
+            documents = self.documents(split, "tokenise", total=total)
+            for entry in self.examples(documents, tokenizer) if has_learned else _texts(documents, tokenizer):
+                writer.add(entry)
+                tally.add(entry)
         return {**tally.report(), "shards": writer.num_shards}
+
+    def examples(self, documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[Entry]:
+        """Every sequence of every example; its bytes are those that are learned."""
+        stops = {*self.stops, tokenizer.eos, tokenizer.end_of_turn}
+        for number, document in enumerate(documents):
+            try:
+                example = example_of(document)
+                found = encode(example, tokenizer=tokenizer, stops=stops)
+            except RhapsodeError as error:
+                raise RhapsodeError(f"{document.source}: {error.message}", error.hint) from None
+            self.work.facts["chat"] = self.work.facts.get("chat", False) or is_said(example)
+            for one in found:
+                learned = tokenizer.decode_bytes(
+                    t for t, is_learned in zip(one.ids, one.learned, strict=True) if is_learned
+                )
+                yield Entry(one.ids, document.id, document.source, len(learned), one.learned, number, one.role)
+
+
+def _texts(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[Entry]:
+    for batch in _batches(documents):
+        encoded = tokenizer.encode_batch([document.text for document in batch])
+        for document, ids in zip(batch, encoded, strict=True):
+            whole = [tokenizer.bos, *ids, tokenizer.eos]
+            yield Entry(whole, document.id, document.source, len(document.text.encode()))
 
 
 class _Tally:
-    """Sums for the report, by the first folder of the documents' sources. Tokens of text, without bos and eos."""
+    """Sums for the report, by the first folder of the documents' sources. Tokens of text are those without bos and eos;
+    of examples, those that are learned.
+    """
 
     def __init__(self) -> None:
         self.documents: Counter[str] = Counter()
         self.num_bytes: Counter[str] = Counter()
         self.num_tokens: Counter[str] = Counter()
+        self.num_ids = 0
 
-    def add(self, source: str, *, num_bytes: int, num_tokens: int) -> None:
-        folder, slash, _ = source.partition("#")[0].partition("/")
+    def add(self, entry: Entry) -> None:
+        folder, slash, _ = entry.source.partition("#")[0].partition("/")
         group = folder if slash else "."
         self.documents[group] += 1
-        self.num_bytes[group] += num_bytes
-        self.num_tokens[group] += num_tokens
+        self.num_bytes[group] += entry.num_bytes
+        self.num_tokens[group] += len(entry.ids) - 2 if entry.learned is None else sum(entry.learned)
+        self.num_ids += len(entry.ids)
 
     def report(self) -> dict[str, Any]:
         largest = [group for group, _ in self.num_bytes.most_common(_SOURCES_IN_REPORT)]
         whole = self._row(self.documents)
         return {
             **whole,
-            "tokens": whole["text_tokens"] + 2 * whole["documents"],
+            "tokens": self.num_ids,
             "sources": {group: self._row([group]) for group in largest},
             "sources_not_shown": len(self.documents) - len(largest),
         }

@@ -6,7 +6,9 @@
     validation...                               the same
     report.json, manifest.json
 
-Each document is its text's ids between bos and eos, and lies in one file, so it is one view of mapped memory.
+Each document is its text's ids between bos and eos, and lies in one file, so it is one view of mapped memory. Tokens of
+examples hold sequences instead: a conversation, or each of two answers with their prompt. What is learned of them lies
+beside them (train-00000.learned, a byte for each id), and the index says to which example each belongs, and as what.
 """
 
 from functools import cached_property
@@ -77,6 +79,10 @@ class TokenSplit:
             self._index[column].to_numpy() for column in ("shard", "start", "stop", "num_bytes")
         )
         self._shards = [self._mapped(shard) for shard in range(self._shard.max(initial=-1) + 1)]
+        self.is_learned_in_part = "role" in self._index.column_names
+        self._learned = (
+            [self._mapped_learned(shard) for shard in range(len(self._shards))] if self.is_learned_in_part else []
+        )
 
     @property
     def num_documents(self) -> int:
@@ -108,8 +114,25 @@ class TokenSplit:
         ids: Ids = self._shards[self._shard[index]][self._start[index] : self._stop[index]]
         return ids
 
+    def learned(self, index: int) -> "npt.NDArray[np.bool_] | None":
+        """For each id of the document whether it is learned; None for a text, of which all is."""
+        self._check(index)
+        if not self._learned:
+            return None
+        return self._learned[self._shard[index]][self._start[index] : self._stop[index]]
+
+    @cached_property
+    def examples(self) -> Ints:
+        """The number of each sequence's example; those of one example follow each other."""
+        return np.asarray(self._index["example"].to_numpy(), dtype=np.int64)
+
+    def role(self, index: int) -> str:
+        """What a sequence is to its example: answer, chosen, rejected, good or bad."""
+        self._check(index)
+        return str(self._index["role"][index].as_py())
+
     def document_bytes(self, index: int) -> int:
-        """UTF-8 bytes of the document's text."""
+        """UTF-8 bytes of the document's text; of a sequence, those that are learned."""
         self._check(index)
         return int(self._bytes[index])
 
@@ -146,6 +169,15 @@ class TokenSplit:
                 "restore it, or make the tokens again",
             )
         return np.memmap(file, dtype=self._dtype, mode="r")
+
+    def _mapped_learned(self, shard: int) -> "npt.NDArray[np.bool_]":
+        file = self._path / f"{self._name}-{shard:05d}.learned"
+        found = np.memmap(file, dtype=np.bool_, mode="r")
+        if len(found) != len(self._shards[shard]):
+            raise VerificationMismatch(
+                f"{file} has {len(found)} bytes for {len(self._shards[shard])} tokens", "make the tokens again"
+            )
+        return found
 
     def _check(self, index: int) -> None:
         if not 0 <= index < self.num_documents:

@@ -1,6 +1,6 @@
 """Bits that a model needs for held-out documents, to be divided by their bytes.
 
-All text tokens and the end of the document are counted, given the beginning-of-text token; the bytes are those of the
+Of examples, the answers are counted. Of text, all tokens and the end of the document are counted, given the beginning-of-text token; the bytes are those of the
 text in UTF-8. So nothing is hidden: the number compares across tokenizers, and is what an arithmetic coder driven by
 the model would write.
 
@@ -80,7 +80,8 @@ def measure_bits(
         if begin is not None:
             for row in rows:
                 row[0] = begin
-        bits += _batch_bits(model, batch, rows, pad=pad, num_documents=len(documents))
+        learned = [split.learned(documents[w.document]) for w in batch]
+        bits += _batch_bits(model, batch, rows, learned, pad=pad, num_documents=len(documents))
         done += sum(window.length for window in batch)
         if done == total or time.monotonic() > reported + _SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
@@ -96,15 +97,24 @@ def _windows(split: TokenSplit, documents: Sequence[int], *, context: int, strid
 
 
 def _batch_bits(
-    model: Decoder, windows: Sequence[Window], rows: Sequence[np.ndarray], *, pad: int, num_documents: int
+    model: Decoder,
+    windows: Sequence[Window],
+    rows: Sequence[np.ndarray],
+    learned: Sequence[np.ndarray | None],
+    *,
+    pad: int,
+    num_documents: int,
 ) -> Tensor:
-    """[documents] the bits that these windows add."""
+    """[documents] the bits that these windows add; of examples, those of what is `learned` of their documents."""
     weight = model.embedding.weight
     B, T = len(windows), windows[0].length
     ids, targets = np.full((B, T), pad), np.full((B, T), IGNORE)
-    for b, (window, row) in enumerate(zip(windows, rows, strict=True)):
+    for b, (window, row, own) in enumerate(zip(windows, rows, learned, strict=True)):
         ids[b, : window.length] = row[:-1]
         targets[b, window.given : window.length] = row[1 + window.given :]
+        if own is not None:
+            is_asked = own[window.start + 1 : window.start + window.length + 1]
+            targets[b, : window.length][~is_asked] = IGNORE
     lengths = torch.tensor([window.length for window in windows])
     positions_BT = torch.arange(T).expand(B, T)
     inside_BT = (positions_BT < lengths[:, None]).long().to(weight.device)

@@ -23,7 +23,8 @@ def draw(split: TokenSplit, *, most: int | None, seed: int) -> list[int]:
             "there are no held-out documents to measure",
             "give the recipe's data more than one source file, or raise data.split.validation",
         )
-    return sorted(shuffled(split, seed=seed)[:most])
+    wanted = [i for i in shuffled(split, seed=seed) if not (split.is_learned_in_part and split.role(i) == "rejected")]
+    return sorted(wanted[:most])
 
 
 def shuffled(split: TokenSplit, *, seed: int) -> list[int]:

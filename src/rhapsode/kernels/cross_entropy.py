@@ -17,6 +17,8 @@ from rhapsode.kernels import native
 
 IGNORE = -100
 CHUNK = 1024
+AT_ONCE = 1 << 26
+"""Scores that exist at one time: with a vocabulary of 262,144 a chunk has 256 tokens, which still fill the processor."""
 
 
 class LossSum(NamedTuple):
@@ -42,12 +44,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=wide)
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=wide) if ctx.needs_input_grad[1] else None
-        for start in range(0, hidden.shape[0], CHUNK):
-            rows, target = hidden[start : start + CHUNK], targets[start : start + CHUNK]
+        chunk = chunk_of(weight.shape[0])
+        for start in range(0, hidden.shape[0], chunk):
+            rows, target = hidden[start : start + chunk], targets[start : start + chunk]
             logits = F.linear(rows, weight)
             loss, slope = _loss_and_slope(logits, target, softcap=softcap)
             total += loss
-            grad_hidden[start : start + CHUNK] = slope @ weight
+            grad_hidden[start : start + chunk] = slope @ weight
             if grad_weight is not None:
                 grad_weight += slope.t() @ rows
         ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
@@ -60,6 +63,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if grad_weight is not None:
             grad_weight = grad_weight * scale.to(grad_weight.dtype)
         return grad_hidden * scale.to(grad_hidden.dtype), grad_weight, None, None
+
+
+def chunk_of(vocab_size: int) -> int:
+    """Tokens whose scores exist at one time."""
+    return max(1, min(CHUNK, AT_ONCE // vocab_size))
 
 
 def _loss_and_slope(logits: Tensor, targets: Tensor, *, softcap: float | None) -> tuple[Tensor, Tensor]:

@@ -12,13 +12,14 @@ Shapes: O rows, I columns, G groups of 32 columns.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Storage = Literal["bf16", "int8", "int4"]
+from rhapsode.kernels.storage import Storage
+
 GROUP = 32
 HALF = GROUP // 2
 

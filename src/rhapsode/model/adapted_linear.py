@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rhapsode.kernels.frozen import FrozenMatrix, Storage, StoredMatrix, Whole, store
+from rhapsode.kernels.frozen import FrozenMatrix, StoredMatrix, Whole, store
 from rhapsode.kernels.low_rank import Pair, low_rank, row_norms
+from rhapsode.kernels.storage import Storage
 from rhapsode.model.adapter_spec import AdapterKind
 from rhapsode.model.linear import Linear
 
@@ -56,7 +57,10 @@ class AdaptedLinear(nn.Module):
         weight: W, where it is kept whole.
         stored: W, where it is not.
         adapters: by the last word of a module's name, what is learnt of it; none is a matrix that is merely frozen.
+        is_on: whether what is learnt takes part.
     """
+
+    is_on = True
 
     weight: nn.Parameter | None
     bias: nn.Parameter | None
@@ -94,8 +98,9 @@ class AdaptedLinear(nn.Module):
         self.adapters[name] = part
 
     def forward(self, x: Tensor) -> Tensor:
-        pairs = [part.pair for part in self.parts]
-        if all(part.magnitude is None for part in self.parts):
+        parts = self.parts if self.is_on else []
+        pairs = [part.pair for part in parts]
+        if all(part.magnitude is None for part in parts):
             return low_rank(x, self.matrix, self.bias, pairs, self.scale)
         out = low_rank(x, self.matrix, None, pairs, self.scale) * self._stretch(x.dtype)
         return out if self.bias is None else out + self.bias

@@ -4,12 +4,14 @@ Targets are named as Hugging Face names modules, and the tables of `model/parame
 stacked matrices those are. An adapted model has the parameters that it had, all frozen, and those of its adapters.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.kernels.frozen import Storage
+from rhapsode.kernels.storage import Storage
 from rhapsode.model.adapted_linear import AdaptedLinear, Place
 from rhapsode.model.adapter_spec import ALL_LINEAR, AdapterSpec
 from rhapsode.model.decoder import Decoder
@@ -107,6 +109,19 @@ def freeze(model: Decoder, *, storage: Storage | None = None) -> None:
         module = model.get_submodule(owner)
         if isinstance(module, Linear):
             model.set_submodule(owner, AdaptedLinear(module, storage=storage))
+
+
+@contextlib.contextmanager
+def without_adapters(model: Decoder) -> Iterator[None]:
+    """Within this context the model computes what its base computes."""
+    adapted = [module for module in model.modules() if isinstance(module, AdaptedLinear)]
+    for module in adapted:
+        module.is_on = False
+    try:
+        yield
+    finally:
+        for module in adapted:
+            module.is_on = True
 
 
 def owners(spec: ModelSpec) -> list[str]:

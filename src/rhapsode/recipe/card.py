@@ -44,7 +44,7 @@ Trained further by Rhapsode from {base}, a {family} model of {parameters} parame
 def card_text(plan: Plan, state: TrainingState) -> str:
     """Front matter and text; only what is known while training, so that every checkpoint carries it."""
     task = plan.recipe.task
-    sources = "\n".join(f"- {s.name or s.path} (licence: {s.licence})" for s in plan.recipe.data.sources)
+    sources = "\n".join(f"- {s.name or s.path} (licence: {s.licence})" for s in plan.recipe.data.given)
     body = BODY.format(
         name=task.name,
         purpose=task.purpose,

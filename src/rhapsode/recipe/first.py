@@ -74,4 +74,10 @@ def from_base(base: Base, recipe: Recipe, data: Data) -> First:
     if begin is not None:
         why = "the base has read no text without it, not even a piece from the middle of one"
         decisions.append(Decision("every piece begins with", tokenizer.show(begin), why))
-    return First(spec, stop_tokens(base.directory), begin, decisions)
+    stops = set(stop_tokens(base.directory))
+    if recipe.data.examples:
+        stops |= {tokenizer.eos, tokenizer.end_of_turn}
+        if (template := data.tokens.manifest.facts.get("template")) is not None:
+            why = "the base was published without one, and its vocabulary has the tokens for this"
+            decisions.append(Decision("chat template", template, why))
+    return First(spec, tuple(sorted(stops)), begin, decisions)

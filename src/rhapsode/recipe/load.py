@@ -142,11 +142,12 @@ def _put(data: Any, key: Key, value: Any, what: str) -> Any:
 def _check_sources(recipe: Recipe, *, base_dir: Path, places: Mapping[Key, Place]) -> None:
     """A source that does not exist is a mistake of the recipe: it is named before anything runs."""
     lines, hint = [], ""
-    for index, source in enumerate(recipe.data.sources):
+    kind = "examples" if recipe.data.examples else "sources"
+    for index, source in enumerate(recipe.data.given):
         try:
-            expand(source.path, index=index, base=base_dir)
+            expand(source.path, key=f"data.{kind}[{index}].path", base=base_dir)
         except RhapsodeError as error:
-            place = place_of(("data", "sources", index, "path"), places)
+            place = place_of(("data", kind, index, "path"), places)
             lines.append(f"{place.value}: {error.message}")
             hint = error.hint
     if lines:

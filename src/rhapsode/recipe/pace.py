@@ -32,7 +32,18 @@ GPU_SHARE = 0.4
 """Of a GPU's memory, for what one micro-batch leaves for the way back."""
 GUESS = 3e11
 """Operations a second: a first guess, good enough to choose a batch with which to measure."""
-SHAPING = ("spec", "context", "batch_rows", "micro_batch_rows", "optimizer", "precision", "recompute")
+SHAPING = (
+    "spec",
+    "context",
+    "batch_rows",
+    "micro_batch_rows",
+    "optimizer",
+    "precision",
+    "recompute",
+    "objective",
+    "adapter",
+    "storage",
+)
 """What of a plan decides how long a step takes."""
 ROUNDS = 3
 
@@ -57,6 +68,7 @@ def settle_here(
         context=recipe.model.context,
         num_rows=data.training.num_rows,
         num_targets=data.training.num_targets,
+        examples=data.tokens.manifest.facts.get("examples"),
         prompts=recipe.task.prompts,
     )
     if recipe.train.budget.unit != "seconds":

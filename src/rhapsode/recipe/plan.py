@@ -22,10 +22,12 @@ from rhapsode import __version__
 from rhapsode.core.errors import PlanRefused
 from rhapsode.core.events import Events, stage
 from rhapsode.core.manifest import is_complete, read_manifest, value_sha256, writing
-from rhapsode.corpus.packing import Packing, pack
+from rhapsode.corpus.examples.prepare import prepare_examples
+from rhapsode.corpus.packing import Packing
 from rhapsode.corpus.prepare import prepare
 from rhapsode.corpus.sources import expand
-from rhapsode.corpus.tokens import Tokens
+from rhapsode.corpus.tokens import SPLITS, Tokens
+from rhapsode.corpus.trees import num_learned, pack_split, too_long
 from rhapsode.kernels import native
 from rhapsode.recipe.base import Base
 from rhapsode.recipe.first import from_base, from_scratch
@@ -43,6 +45,7 @@ from rhapsode.train.trainer import Data
 
 KIND = "plan"
 SAMPLES = 3
+NAMED = 5
 MACHINE = {
     "train": ("precision", "micro_batch_rows", "recompute", "parallel", "tensor"),
     "code": ("torch",),
@@ -85,10 +88,11 @@ class Plan:
     @property
     def recipe_in_full(self) -> Recipe:
         """The recipe as it can be read from any folder: paths in it are absolute."""
-        data = self.recipe.data
-        paths = [expand(s.path, index=i, base=self.base_dir).absolute() for i, s in enumerate(data.sources)]
-        sources = [s.model_copy(update={"path": str(p)}) for s, p in zip(data.sources, paths, strict=True)]
-        update: dict[str, Any] = {"data": data.model_copy(update={"sources": sources})}
+        data, kind = self.recipe.data, "examples" if self.recipe.data.examples else "sources"
+        given = data.examples or data.sources
+        paths = [expand(s.path, key=f"data.{kind}[{i}].path", base=self.base_dir) for i, s in enumerate(given)]
+        absolute = [s.model_copy(update={"path": str(p.absolute())}) for s, p in zip(given, paths, strict=True)]
+        update: dict[str, Any] = {"data": data.model_copy(update={kind: absolute})}
         if self.base is not None:
             update["model"] = self.recipe.model.model_copy(update={"base": self.base.reference})
         return self.recipe.model_copy(update=update)
@@ -102,7 +106,7 @@ class Plan:
         """The base's, which holds for what is made from it; from scratch, the names of its texts' licences."""
         if self.base is not None:
             return self.base.licence
-        return ", ".join(sorted({source.licence for source in self.recipe.data.sources}))
+        return ", ".join(sorted({source.licence for source in self.recipe.data.given}))
 
     @property
     def name(self) -> str:
@@ -124,10 +128,11 @@ def make_plan(
     recipe, base = loaded.recipe, loaded.base
     here = here or here_on(ranks, out=layout.out, events=events)
     with stage("prepare", events):
-        corpus = prepare(recipe.data, root=layout.corpora, base=loaded.base_dir, events=events)
+        making = prepare_examples if recipe.data.examples else prepare
+        corpus = making(recipe.data, root=layout.corpora, base=loaded.base_dir, events=events)
     with stage("tokenise", events):
         tokens = Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events))
-        data = _packed(tokens, context=recipe.model.context)
+        data = _packed(tokens, recipe=recipe, events=events)
     _tell(data, events)
     first = from_scratch(recipe, data, here=here) if base is None else from_base(base, recipe, data)
     train, decisions = settle_here(loaded, first, data, ranks=ranks, here=here, events=events)
@@ -145,11 +150,38 @@ def make_plan(
     )
 
 
-def _packed(tokens: Tokens, *, context: int) -> Data:
-    training, held_out = (pack(tokens.split(name).lengths, context=context) for name in ("train", "validation"))
+def _packed(tokens: Tokens, *, recipe: Recipe, events: Events) -> Data:
+    """Rows of whole examples, or of text in pieces.
+
+    Raises:
+        PlanRefused: nothing is held out, or examples do not fit into a row and are not to be dropped.
+    """
+    context = recipe.model.context
+    training, held_out = (_rows(tokens, name, recipe=recipe, events=events) for name in SPLITS)
+    if training.num_rows == 0:
+        raise PlanRefused(f"nothing is left to train on in rows of {context} tokens", "make model.context larger")
     if held_out.num_rows == 0:
         raise PlanRefused("no document is held out, so nothing could be measured", "set data.split.validation above 0")
     return Data(tokens, training, held_out, Tokenizer.load(tokens.tokenizer_dir))
+
+
+def _rows(tokens: Tokens, name: str, *, recipe: Recipe, events: Events) -> Packing:
+    split, context = tokens.split(name), recipe.model.context
+    found = too_long(split, context=context)
+    if not found:
+        return pack_split(split, context=context)
+    examples = sorted({int(split.examples[index]) for index in found})
+    named = ", ".join(dict.fromkeys(split.document_source(index) for index in found[:NAMED]))
+    lost = sum(num_learned(split, index) for index in found)
+    what = f"{len(examples):,} of {int(split.examples[-1]) + 1:,} examples for {name} do not fit into model.context "
+    what += f"{context} ({named}{', ...' if len(found) > NAMED else ''}): {lost:,} tokens of answers"
+    longest = int(max(split.lengths[index] for index in found)) - 1
+    if recipe.data.too_long == "refuse":
+        hint = f"the longest needs {longest:,}; raise model.context, or leave them out with data.too_long: drop"
+        raise PlanRefused(what + " would be lost", hint)
+    events.emit("warning", message=what + " are left out, as data.too_long says")
+    left_out = set(found)
+    return pack_split(split, context=context, documents=[i for i in range(split.num_documents) if i not in left_out])
 
 
 def _tell(data: Data, events: Events) -> None:
@@ -197,7 +229,7 @@ def meaning(settled: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _packing_hash(packing: Packing) -> str:
-    columns = (packing.row_offsets, packing.piece_document, packing.piece_start, packing.piece_length)
+    columns = (packing.row_offsets, *packing.columns)
     return hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()
 
 

@@ -41,12 +41,17 @@ class Recipe(Config):
     )
 
     def as_json(self) -> dict[str, Any]:
-        """Every value written out, but none that weights to start from have settled, and no empty sweep or launch."""
+        """Every value written out, but none without an effect, and no empty sweep or launch."""
         left_out: dict[str, Any] = {} if self.sweep else {"sweep": True}
         if self.launch == LaunchConfig():
             left_out["launch"] = True
+        data: dict[str, Any] = {"sources": True, "clean": True, "split": {"group"}}
+        if not self.data.examples:
+            data = {"examples": True, "too_long": True}
         if self.model.base:
-            left_out |= {"model": set(FROM_SCRATCH), "data": {"tokens": set(LEARNED)}}
+            left_out["model"] = set(FROM_SCRATCH)
+            data["tokens"] = set(LEARNED)
+        left_out["data"] = data
         return self.model_dump(mode="json", exclude=left_out)
 
     @model_validator(mode="after")
@@ -70,10 +75,27 @@ class Recipe(Config):
                 for name in names:
                     if name in section.model_fields_set and getattr(section, name) is not None:
                         yield (*key, name), "model.base has settled this already; leave one of the two out"
+        yield from self._of_examples()
         optimizer = self.train.optimizer_for(is_trained=self.model.base is not None)
         if self.train.embedding_learning_rate is not None and optimizer != "muon":
             why = f"a rate beside Muon, but train.optimizer is {optimizer} here; leave it out, or set that to muon"
             yield ("train", "embedding_learning_rate"), why
+
+    def _of_examples(self) -> Iterator[tuple[Key, str]]:
+        """Keys about text where there are examples, about examples where there is text, about adapters without one."""
+        data, train = self.data, self.train
+        for key in [("clean",), ("split", "group")] if data.examples else [("too_long",)]:
+            section: Config = data if len(key) == 1 else data.split
+            if key[-1] in section.model_fields_set:
+                kind = "examples" if data.examples else "text"
+                yield ("data", *key), f"the data is {kind}, which this has no effect on; leave it out"
+        if train.adapter is not None and self.model.base is None:
+            yield (
+                ("train", "adapter"),
+                "an adapter needs trained weights to stand beside; name model.base, or leave it out",
+            )
+        if train.storage is not None and train.adapter is None:
+            yield ("train", "storage"), "without train.adapter no weight is frozen; leave it out, or train an adapter"
 
 
 def dump_recipe(recipe: Recipe) -> str:

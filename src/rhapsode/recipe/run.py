@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rhapsode.conformance.vectors import add_conformance
 from rhapsode.core.errors import GateNotPassed, Interrupted, PlanRefused, RhapsodeError
 from rhapsode.core.events import Events, JsonLines, Listener, read_events, stage
 from rhapsode.core.lock import locked
@@ -24,6 +25,7 @@ from rhapsode.engine.sampling import Sampling
 from rhapsode.evaluate.evaluate import evaluate
 from rhapsode.evaluate.evaluation import Evaluation
 from rhapsode.evaluate.probes import probes
+from rhapsode.evaluate.questions import questions
 from rhapsode.recipe.begin import DOCUMENTS, FACT
 from rhapsode.recipe.card import card_text
 from rhapsode.recipe.layout import Layout
@@ -31,6 +33,8 @@ from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.pace import here_on
 from rhapsode.recipe.plan import Plan, changes, copy_plan, make_plan, meaning, read_plan, write_plan
 from rhapsode.recipe.report import Spoken, write_report
+from rhapsode.text.chat import Message, render
+from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.checkpoints import Evidence
 from rhapsode.train.forecast import Forecast, forecast, memory_floor
 from rhapsode.train.loop import Run
@@ -39,8 +43,9 @@ from rhapsode.train.settle import Here
 from rhapsode.train.signals import stop_wishes
 from rhapsode.train.trackers import trackers
 from rhapsode.train.trainer import Trainer
-from rhapsode.weights.checkpoint import TrainingState, checkpoints
+from rhapsode.weights.checkpoint import MERGED, TrainingState, checkpoints, read_state
 from rhapsode.weights.directory import load_model
+from rhapsode.weights.merge.adapter import merge_adapter
 
 SHOWN_CHANGES = 20
 
@@ -231,7 +236,30 @@ def train_run(walk: Walk, plan: Plan, cost: Forecast, *, resume: bool) -> Path:
             wish=wish,
             peak_flops=cost.peak_flops,
         )
-        return run(resume=resume)
+        model = run(resume=resume)
+    return model if plan.train.adapter is None else merge_run(walk, plan, model)
+
+
+def merge_run(walk: Walk, plan: Plan, adapter: Path) -> Path:
+    """The adapter of the last step in the weights of its base: the model that is evaluated, served and exported."""
+    out = walk.run_dir / MERGED
+    if walk.ranks.rank > 0:
+        return out
+    assert plan.base is not None, "an adapter stands upon a base"
+    evidence, state = _evidence(plan), read_state(adapter)
+    card = evidence.card(state)
+
+    def prove(directory: Path) -> None:
+        (directory / "README.md").write_text(card, encoding="utf-8")
+        add_conformance(directory)
+
+    known = {"step": state.step, "plan": state.plan, "objective": plan.train.objective["name"], **evidence.facts}
+    with stage("merge", walk.events):
+        found = merge_adapter(
+            plan.base.directory, adapter, out, tokenizer_dir=plan.data.tokens.tokenizer_dir, facts=known, prove=prove
+        )
+    walk.events.emit("merged", path=str(out), difference=found.difference, change=found.change)
+    return out
 
 
 def _require_same_meaning(plan: Plan, run_dir: Path) -> None:
@@ -253,11 +281,13 @@ def _evidence(plan: Plan) -> Evidence:
     def card(state: TrainingState) -> str:
         return card_text(plan, state)
 
-    recipe, licence = plan.recipe.as_json(), {"licence": plan.licence}
+    recipe, known = plan.recipe.as_json(), {"licence": plan.licence}
+    if plan.recipe.data.examples:
+        known |= {"chat": plan.data.tokens.manifest.facts["chat"]}
     if (base := plan.base) is None:
-        return Evidence(inputs, recipe, card, {**licence, FACT: DOCUMENTS})
-    facts = {**licence, "base": base.title, **({FACT: base.facts[FACT]} if FACT in base.facts else {})}
-    return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, base.papers)
+        return Evidence(inputs, recipe, card, {**known, FACT: DOCUMENTS})
+    facts = {**known, "base": base.title, **({FACT: base.facts[FACT]} if FACT in base.facts else {})}
+    return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, base.papers, str(base.directory.absolute()))
 
 
 def evaluate_run(walk: Walk, plan: Plan, model: Path) -> tuple[Evaluation, list[Spoken]]:
@@ -290,20 +320,33 @@ def speak(plan: Plan, model: Path) -> list[Spoken]:
     engine, tokenizer = load_engine(model)
     config = plan.recipe.evaluate.samples
     context, seed = min(engine.context, plan.train.context), plan.recipe.evaluate.seed
-    held_out = probes(plan.corpus, config, tokenizer=tokenizer, context=context, seed=seed)
-    asked = [(p.prompt, p.followed, p.source, p.name) for p in held_out]
-    asked += [(prompt, "", "", "") for prompt in plan.recipe.task.prompts]
+    if plan.recipe.data.examples:
+        split = plan.data.tokens.split("validation")
+        found = questions(split, tokenizer, count=config.count, seed=seed)
+        asked = [(q.ids[-context + 1 :], q.prompt, q.wanted, q.source, "") for q in found]
+    else:
+        held_out = probes(plan.corpus, config, tokenizer=tokenizer, context=context, seed=seed)
+        asked = [(tokenizer.ids(p.prompt), p.prompt, p.followed, p.source, p.name) for p in held_out]
+    asked += [(_ids(prompt, plan, tokenizer), prompt, "", "", "") for prompt in plan.recipe.task.prompts]
     sampling = Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
     return [
         Spoken(
             prompt=prompt,
-            completion="".join(p.text for p in complete(engine, tokenizer, tokenizer.ids(prompt), sampling=sampling)),
+            completion="".join(p.text for p in complete(engine, tokenizer, ids, sampling=sampling)),
             followed=followed,
             source=source,
             name=name,
         )
-        for prompt, followed, source, name in asked
+        for ids, prompt, followed, source, name in asked
     ]
+
+
+def _ids(prompt: str, plan: Plan, tokenizer: Tokenizer) -> list[int]:
+    """A prompt of the recipe: to be answered where the model learns to chat, else to be gone on with."""
+    if not plan.data.tokens.manifest.facts.get("chat"):
+        return tokenizer.ids(prompt)
+    asked = Message(role="user", content=prompt)
+    return render([asked], tokenizer=tokenizer, add_generation_prompt=True).ids
 
 
 def check_gate(evaluation: Evaluation) -> None:

@@ -37,10 +37,11 @@ def render_samples(
 
 def _render(split: TokenSplit, packing: Packing, tokenizer: Tokenizer, row: int, *, begin: int | None) -> Sample:
     rows = batch(split, packing, [row], pad=tokenizer.pad, begin=begin)
-    ids, targets, documents = rows.ids[0], rows.targets[0], rows.documents[0]
+    ids, targets = rows.ids[0], rows.targets[0]
+    apart = rows.documents[0] * (rows.branches[0].max() + 1) + rows.branches[0]
     tokens = []
     for place, token in enumerate(ids[:SHOWN_TOKENS].tolist()):
-        is_trained = place > 0 and targets[place - 1] != NO_TARGET and documents[place] == documents[place - 1]
+        is_trained = place > 0 and targets[place - 1] != NO_TARGET and apart[place] == apart[place - 1]
         tokens.append(SampleToken(token, tokenizer.show(token), bool(is_trained)))
     sources = [split.document_source(piece.document) for piece in packing.row(row)]
     return Sample(row, sources, int((targets != NO_TARGET).sum()), int((documents == 0).sum()), tokens)

@@ -6,6 +6,7 @@ from rhapsode.core.events import Events
 from rhapsode.corpus.tokenise import tokenise
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
+from rhapsode.weights.directory import stop_tokens
 
 
 def make_tokens(
@@ -17,4 +18,11 @@ def make_tokens(
         model: read the text with the tokenizer of this model directory, whatever the recipe says.
     """
     given = model or (loaded.base and loaded.base.directory)
-    return tokenise(corpus, loaded.recipe.data.tokens, root=layout.tokens, events=events, tokenizer_dir=given)
+    return tokenise(
+        corpus,
+        loaded.recipe.data.tokens,
+        root=layout.tokens,
+        events=events,
+        tokenizer_dir=given,
+        stops=stop_tokens(given) if given and loaded.recipe.data.examples else (),
+    )

@@ -15,10 +15,14 @@ import torch
 from rhapsode.conformance.vectors import add_conformance
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
+from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.train.saving import Saved, Saver, Snapshot
 from rhapsode.train.trainer import Data, Trainer
-from rhapsode.weights.checkpoint import TrainingState, save_checkpoint, step_of, whole_tensors
+from rhapsode.weights.adapter import write_adapter
+from rhapsode.weights.checkpoint import TrainingState, save_checkpoint, step_of, whole_tensors, write_optimizer
+from rhapsode.weights.directory import describe_model
 from rhapsode.weights.retention import remove_old
+from rhapsode.weights.tokenizer_files import copy_tokenizer
 
 if TYPE_CHECKING:
     from rhapsode.train.ranks.saving import Party
@@ -34,6 +38,7 @@ class Evidence:
         card: the model card's text.
         facts: of the base, where there is one.
         papers: licences and notices that the base asks to be passed on.
+        base_name: where readers of an adapter look for its base.
     """
 
     inputs: Mapping[str, str]
@@ -41,6 +46,7 @@ class Evidence:
     card: Callable[[TrainingState], str]
     facts: Mapping[str, Any] = field(default_factory=dict)
     papers: Sequence[Path] = ()
+    base_name: str = ""
 
 
 class Checkpoints:
@@ -122,28 +128,63 @@ class Checkpoints:
         return self._saver.begin(Snapshot(weights, trainer.optimizer.state(), trainer.state))
 
     def _write(self, snapshot: Snapshot) -> Path:
-        spec, state = self._trainer.plan.spec, snapshot.state
+        plan, state = self._trainer.plan, snapshot.state
+        if plan.adapter is not None:
+            return self._save_adapter(plan.adapter, snapshot)
         if self._party is None:
-            fill = whole_tensors(spec=spec, weights=snapshot.weights, optimizer=snapshot.optimizer)
+            fill = whole_tensors(spec=plan.spec, weights=snapshot.weights, optimizer=snapshot.optimizer)
             return self._save(state, fill)
         mine = self._trainer.shares(snapshot.weights, snapshot.optimizer)
         return self._party.save(mine, lead=lambda fill: self._save(state, fill))
 
-    def _save(self, state: TrainingState, fill: Callable[[Path], torch.dtype]) -> Path:
+    def _save(self, state: TrainingState, tensors: Callable[[Path], torch.dtype]) -> Path:
+        """`tensors` writes those of the model and of the optimizer, and gives the model's type."""
+        plan, tokenizer_dir = self._trainer.plan, self._data.tokens.tokenizer_dir
+
+        def fill(directory: Path) -> None:
+            dtype = tensors(directory)
+            describe_model(directory, spec=plan.spec, dtype=dtype, tokenizer_dir=tokenizer_dir, stops=plan.stops)
+
+        return self._complete(state, fill, kind="model", prove=add_conformance)
+
+    def _save_adapter(self, adapter: AdapterSpec, snapshot: Snapshot) -> Path:
         plan, evidence = self._trainer.plan, self._evidence
+        assert plan.base is not None, "an adapter stands upon a base"
+
+        def fill(directory: Path) -> None:
+            write_adapter(
+                directory,
+                spec=plan.spec,
+                adapter=adapter,
+                weights=snapshot.weights,
+                base=plan.base or "",
+                base_name=evidence.base_name,
+            )
+            copy_tokenizer(self._data.tokens.tokenizer_dir, directory, events=Events())
+            write_optimizer(directory, snapshot.optimizer)
+
+        return self._complete(snapshot.state, fill, kind="adapter")
+
+    def _complete(
+        self,
+        state: TrainingState,
+        fill: Callable[[Path], None],
+        *,
+        kind: str,
+        prove: Callable[[Path], None] = lambda _: None,
+    ) -> Path:
+        evidence = self._evidence
         return save_checkpoint(
             self._dir,
-            spec=plan.spec,
+            kind=kind,
             fill=fill,
             state=state,
-            tokenizer_dir=self._data.tokens.tokenizer_dir,
-            stops=plan.stops,
             card=evidence.card(state),
             papers=evidence.papers,
             inputs=evidence.inputs,
             recipe=evidence.recipe,
             facts={"objective": self._trainer.objective.__name__, **evidence.facts},
-            prove=add_conformance,
+            prove=prove,
         )
 
     def _tell(self, saved: Saved | None) -> None:

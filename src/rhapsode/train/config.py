@@ -11,6 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from rhapsode.core.config import Config, Count, Share
 from rhapsode.core.units import parse_count
+from rhapsode.kernels.storage import Storage
+from rhapsode.model.adapter_spec import AdapterSpec
+from rhapsode.train.objectives.config import ObjectiveField
 
 BUDGET = re.compile(r"\s*(?:([0-9.]+ ?[a-zA-Z]*?)\s+(steps|tokens|epochs)|([0-9.]+) ?(s|m|h|d))\s*")
 SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -64,8 +67,56 @@ BudgetField = Annotated[
 ]
 
 
+class AdapterConfig(Config):
+    """Train a change of low rank beside frozen weights (LoRA), and merge it into them at the end."""
+
+    rank: Count = Field(default=16, ge=1, description="Of the change to each matrix.")
+    alpha: float = Field(default=32, gt=0, description="The change is multiplied with alpha / rank.")
+    targets: list[str] = Field(
+        default=["all-linear"],
+        min_length=1,
+        description="Matrices that are changed, as Hugging Face names them: q_proj, down_proj; all-linear is every one.",
+    )
+    layers: list[Count] | None = Field(default=None, min_length=1, description="Blocks that are changed, from 0; all.")
+    kind: Literal["lora", "dora"] = Field(
+        default="lora", description="dora learns the length of every row apart from its direction."
+    )
+    rslora: bool = Field(default=False, description="Multiply with alpha / sqrt(rank), for high ranks.")
+
+    @property
+    def spec(self) -> AdapterSpec:
+        """The adapter.
+
+        Raises:
+            RhapsodeError: its targets cannot be.
+        """
+        return AdapterSpec(
+            rank=self.rank,
+            alpha=self.alpha,
+            targets=tuple(self.targets),
+            kind=self.kind,
+            is_rslora=self.rslora,
+            layers=None if self.layers is None else tuple(self.layers),
+        )
+
+
 class TrainConfig(Config):
-    """Next-token training of all weights."""
+    """What is learned, of which weights, and for how long."""
+
+    objective: ObjectiveField | None = Field(
+        default=None,
+        description="What an answer is worth: next_token (text), sft (answers), dpo, ipo, orpo, simpo (preferences); by "
+        "its name alone, or with its numbers. If absent, what the data is made for.",
+    )
+    adapter: AdapterConfig | None = Field(
+        default=None,
+        description="Train a small change beside frozen weights (LoRA); if absent, all weights are trained.",
+    )
+    storage: Storage | None = Field(
+        default=None,
+        description="How frozen matrices are kept: bf16, int8 or int4 (QLoRA); if absent, as they compute. Only with an "
+        "adapter.",
+    )
 
     budget: BudgetField = Field(
         default=Budget(1, "epochs"),

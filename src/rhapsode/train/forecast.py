@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 import torch
 
 from rhapsode.core.energy import find_meter
-from rhapsode.kernels.cross_entropy import CHUNK
+from rhapsode.kernels.cross_entropy import chunk_of
 from rhapsode.kernels.peak import measure_peak_flops
+from rhapsode.model.adapter import targets
 from rhapsode.model.parameters import shapes
 from rhapsode.train.masters import height_of
+from rhapsode.train.objectives.registry import needs_reference
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
 from rhapsode.train.trainer import PRECISIONS, Data, Trainer
@@ -63,15 +65,26 @@ def memory_floor(plan: TrainPlan) -> int:
     Last, what it takes to save while training goes on.
     """
     compute = PRECISIONS[plan.precision].itemsize
-    spec = plan.spec
-    scored = min(CHUNK, plan.micro_batch_rows * plan.context)
-    loss = spec.vocab_size * (4 * spec.width + compute * scored)
-    return spec.parameters * (4 * 2 + 2 * compute) + 4 * moments(plan) + loss + saving_bytes(plan)
+    spec, is_frozen = plan.spec, plan.adapter is not None
+    scored = min(chunk_of(spec.vocab_size), plan.micro_batch_rows * plan.context)
+    loss = spec.vocab_size * ((0 if is_frozen else 4 * spec.width) + 2 * compute * scored)
+    weights = compute * spec.parameters if plan.storage in (None, "bf16") else spec.parameters // 2
+    copies = 2 if needs_reference(plan.objective) and not is_frozen else 1
+    return trained(plan) * (4 * 2 + compute) + weights * copies + 4 * moments(plan) + loss + saving_bytes(plan)
+
+
+def trained(plan: TrainPlan) -> int:
+    """Numbers that are trained: all of the model, or those of its adapter."""
+    if plan.adapter is None:
+        return plan.spec.parameters
+    tensors = (t.tensors(plan.adapter) for t in targets(plan.spec, plan.adapter))
+    return sum(math.prod(shape) for found in tensors for shape in found.values())
 
 
 def saving_bytes(plan: TrainPlan) -> int:
     """Memory for saving while training goes on: a copy of masters and moments, and the model that gives evidence."""
-    return 4 * (2 * plan.spec.parameters + moments(plan))
+    proof = plan.spec.parameters if plan.adapter is None else 0
+    return 4 * (trained(plan) + proof + moments(plan))
 
 
 def disk_bytes(plan: TrainPlan) -> int:
@@ -79,14 +92,17 @@ def disk_bytes(plan: TrainPlan) -> int:
     steps, often, every = plan.steps, plan.save_every, plan.keep_every or plan.steps + 1
     at_once = plan.keep + 1 + steps // every + 1  # the newest, the best, those for good, the one that is written
     in_all = (steps - 1) // often + (steps - 1) // every - (steps - 1) // math.lcm(often, every) + 1
-    return 4 * (plan.spec.parameters + moments(plan)) * min(at_once, in_all)
+    merged = 2 * plan.spec.parameters if plan.adapter is not None else 0
+    return 4 * (trained(plan) + moments(plan)) * min(at_once, in_all) + merged
 
 
 def moments(plan: TrainPlan) -> int:
     """Numbers that the optimizer remembers: two a parameter under AdamW, one where Muon moves it."""
     spec = plan.spec
     if plan.optimizer == "adamw":
-        return 2 * spec.parameters
+        return 2 * trained(plan)
+    if plan.adapter is not None:  # A and B are matrices; DoRA's magnitudes are few
+        return trained(plan)
     matrices = (shape for name, shape in shapes(spec).items() if height_of(name, shape, spec) is not None)
     return 2 * spec.parameters - sum(map(math.prod, matrices))
 

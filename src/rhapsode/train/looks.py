@@ -18,6 +18,7 @@ from rhapsode.engine.engine import Engine
 from rhapsode.engine.sampling import Sampling
 from rhapsode.model.decoder import Decoder
 from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.train.objective import next_token
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.train.validation import Validation
@@ -54,7 +55,8 @@ class Looks:
 
     def __call__(self, trainer: Trainer) -> float:
         """Bits per byte over all held-out documents."""
-        step, look = trainer.state.step, self._validate(trainer.model, trainer.objective)
+        objective = trainer.objective if trainer.grid.is_divided else next_token
+        step, look = trainer.state.step, self._validate(trainer.model, objective)
         self._events.emit("validation", step=step, bits_per_byte=look.bits_per_byte, by_source=look.by_source)
         if self._prompts and not trainer.grid.is_divided:  # an engine needs all of the weights in one place
             try:
@@ -95,7 +97,21 @@ def make_prompts(plan: TrainPlan, held_out: TokenSplit, tokenizer: Tokenizer, *,
 
 
 def _openings(held_out: TokenSplit, *, count: int, length: int) -> Sequence[list[int]]:
-    """Beginnings of documents that go on after them, spread evenly."""
+    """Beginnings of documents that go on after them, spread evenly; of examples, what is asked."""
+    if held_out.is_learned_in_part:
+        return _questions(held_out, count=count)
     long_enough = [index for index, size in enumerate(held_out.lengths.tolist()) if size > length + 1]
     step = max(1, len(long_enough) // max(1, count))
     return [held_out.document(index)[:length].tolist() for index in long_enough[::step][: max(0, count)]]
+
+
+def _questions(held_out: TokenSplit, *, count: int) -> list[list[int]]:
+    """All before the first learned token, of sequences spread evenly."""
+    step = max(1, held_out.num_documents // max(1, count))
+    chosen = list(range(0, held_out.num_documents, step))[: max(0, count)]
+    masks = [held_out.learned(index) for index in chosen]
+    return [
+        held_out.document(i)[: int(mask.argmax())].tolist()
+        for i, mask in zip(chosen, masks, strict=True)
+        if mask is not None
+    ]

@@ -7,17 +7,22 @@ import torch
 from torch import Tensor
 
 from rhapsode.kernels.attention import DenseAttend
-from rhapsode.kernels.cross_entropy import IGNORE, LossSum, chunked_cross_entropy
+from rhapsode.kernels.cross_entropy import IGNORE, chunked_cross_entropy
 from rhapsode.model.decoder import Decoder
+from rhapsode.train.objectives.loss import Loss
 
 
 class Batch(NamedTuple):
-    """Packed rows, each [B,T] int64: ids, the ids to predict (IGNORE where none), positions, document numbers."""
+    """Packed rows, each [B,T] int64: ids, the ids to predict (IGNORE where none), positions, document numbers.
+
+    `branches` numbers the sequences of an example (see `corpus.packing`), and is 0 in text.
+    """
 
     ids: Tensor
     targets: Tensor
     positions: Tensor
     documents: Tensor
+    branches: Tensor
 
     @property
     def num_targets(self) -> int:
@@ -33,21 +38,38 @@ def to_batch(rows: tuple[np.ndarray, ...], *, device: torch.device) -> Batch:
 
 
 class Objective(Protocol):
-    """A loss as a sum over its valid tokens, and their number; a function, whose name every checkpoint carries."""
+    """A loss as a sum over its terms, and their number; its name is carried by every checkpoint.
+
+    Attributes:
+        measures: the names of what it measures beside the loss, as sums over the same terms.
+    """
 
     __name__: str
+    measures: tuple[str, ...]
 
-    def __call__(self, model: Decoder, batch: Batch) -> LossSum: ...
+    def __call__(self, model: Decoder, batch: Batch) -> Loss: ...
 
 
 def hidden_states(model: Decoder, batch: Batch) -> Tensor:
     """What the projection to the vocabulary gets, [B,T,D]; attention stays within documents."""
-    attend = DenseAttend(batch.documents, dtype=model.embedding.weight.dtype)
+    apart = batch.documents * (int(batch.branches.max()) + 1) + batch.branches
+    attend = DenseAttend(apart, dtype=model.embedding.weight.dtype)
     hidden: Tensor = model(batch.ids, batch.positions, attend=attend)
     return hidden if model.spec.logit_scale == 1 else hidden * model.spec.logit_scale
 
 
-def next_token(model: Decoder, batch: Batch) -> LossSum:
-    """Every token is predicted from those before it in its document."""
-    hidden = hidden_states(model, batch)
-    return chunked_cross_entropy(hidden, model.head.weight, batch.targets, softcap=model.spec.logit_softcap)
+class NextToken:
+    """Every learned token is predicted from those before it in its document; of examples, the answers are learned."""
+
+    measures = ()
+
+    def __init__(self, name: str = "next_token") -> None:
+        self.__name__ = name
+
+    def __call__(self, model: Decoder, batch: Batch) -> Loss:
+        hidden = hidden_states(model, batch)
+        found = chunked_cross_entropy(hidden, model.head.weight, batch.targets, softcap=model.spec.logit_softcap)
+        return Loss(found.total, found.tokens, {})
+
+
+next_token = NextToken()

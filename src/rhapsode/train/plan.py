@@ -4,9 +4,12 @@ The loop reads a `TrainPlan` and nothing else, so a number that is not in the pl
 `train/settle.py` makes it from the recipe.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from rhapsode.kernels.storage import Storage
+from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.model.spec import ModelSpec
 
 
@@ -29,6 +32,9 @@ class TrainPlan:
         begin: the id that every piece of a document begins with, as in `corpus.packing.batch`.
         parallel: what several ranks do: "replicate" the model, or "shard" its rows.
         tensor: so many ranks divide every product; of these groups there are as many as fit.
+        objective: its name, and every number of it.
+        adapter: what is learned beside frozen weights; None: all weights are trained.
+        storage: how the frozen matrices of the blocks are kept; None is in the type that computes.
         samples: prompts of a look at the model: `prompts`, and if these are fewer, beginnings of held-out documents.
     """
 
@@ -62,6 +68,9 @@ class TrainPlan:
     recompute: bool
     parallel: str
     tensor: int
+    objective: Mapping[str, Any]
+    adapter: AdapterSpec | None
+    storage: Storage | None
 
     def saves_at(self, step: int) -> bool:
         """Whether there is a checkpoint after so many steps."""

@@ -74,6 +74,7 @@ class Reporter:
             seconds_spent=round(self._clock.seconds, 1),
             seconds_left=round(self._clock.left(state.step), 1),
             joules=round(self._meter.read().joules, 1),
+            **{name: round(value, 5) for name, value in result.measures.items()},
         )
 
     def ending(self, seconds: float) -> None:

@@ -12,6 +12,7 @@ from rhapsode.core.units import GiB, format_bytes, format_count
 from rhapsode.model.narrow import narrow
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
+from rhapsode.train.objectives.config import DEFAULTS, FOR, ObjectiveConfig
 from rhapsode.train.plan import Decision, TrainPlan
 from rhapsode.train.time_left import FORWARD_SHARE
 
@@ -25,10 +26,16 @@ SCRATCH_SCHEDULE = (0.02, 0.5)
 BASE_SCHEDULE = (0.1, 0.9)
 """Shares of the steps in which the rate rises, and in which it falls; a base has no need of a long stay at the peak
 (Bergsma et al. 2025)."""
+ADAPTER_FASTER = 10
+"""A change of low rank wants a rate so much higher than the weights beside which it stands (Schulman 2025)."""
+PREFERENCE_GENTLER = 10
+"""Preferences say little of how to write; steps as large as for answers would make a model forget it."""
 BASE_SCHEDULE_REASON = ": slow while AdamW's moments fill, then down to nothing all the way"
 BASE_OPTIMIZER_REASON = "the base was made by it or its like; Muon would move every direction of a matrix alike"
 
 
+LEAST_BATCH = 4096
+"""Tokens of text a step, at least."""
 WHOLE_BYTES = 20
 """Of a parameter that is trained: float32 master, gradient and two moments, and a copy that computes, with its own."""
 COMFORTABLE = 0.5
@@ -72,6 +79,7 @@ def settle(
     context: int,
     num_rows: int,
     num_targets: int,
+    examples: str | None = None,
     prompts: Sequence[str] = (),
     here: Here = ORDINARY,
 ) -> tuple[TrainPlan, list[Decision]]:
@@ -82,19 +90,22 @@ def settle(
         context: tokens of a row.
         num_rows: packed rows in the training data.
         num_targets: tokens to predict in one pass over it.
+        examples: what the examples are made for; None is text.
         prompts: of the recipe, to look at the model with.
 
     Raises:
-        PlanRefused: a batch would be larger than all of the data, or ranks cannot divide the model as asked.
+        PlanRefused: a batch would be larger than all of the data, ranks cannot divide the model as asked, or the
+            objective is not what the data is made for.
     """
     is_trained, own = base is not None, _own(config, spec, here=here)
     asked = _asked_tokens(config, num_targets, here)
-    rows, batch = _batch(config, context, asked, num_rows=num_rows)
+    objective, learned = _objective(config, examples)
+    rows, batch = _batch(config, context, asked, num_rows=num_rows, least=1 if examples else LEAST_BATCH)
     steps, how_many = _steps(config, asked, tokens_per_step=rows * num_targets / num_rows, here=here)
     precision, computed = _precision(config, here)
     warmup, decay, schedule = _schedule(config, steps, is_trained=is_trained)
     micro, at_once = _micro_batch(config, own, context, rows, precision=precision, here=here)
-    rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained)
+    rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained, examples=examples)
     parallel, together = _parallel(config, own, here=here)
     plan = TrainPlan(
         spec=spec,
@@ -127,8 +138,11 @@ def settle(
         recompute=config.recompute,
         parallel=parallel,
         tensor=config.tensor,
+        objective=objective.model_dump(),
+        adapter=None if config.adapter is None else config.adapter.spec,
+        storage=config.storage,
     )
-    return plan, [batch, at_once, how_many, schedule, *rates, *computed, *together, _keeping(config)]
+    return plan, [*learned, batch, at_once, how_many, schedule, *rates, *computed, *together, _keeping(config)]
 
 
 def _asked_tokens(config: TrainConfig, num_targets: int, here: Here) -> float:
@@ -161,8 +175,31 @@ def _precision(config: TrainConfig, here: Here) -> tuple[str, list[Decision]]:
     return found, [Decision("precision", found, "the faster in a matrix product on this machine; masters are fp32")]
 
 
-def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int) -> tuple[int, Decision]:
-    """Rows a step. Small budgets want small batches: about 3 sqrt(tokens), at least 4096."""
+def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConfig, list[Decision]]:
+    """What is learned, and of which weights."""
+    if examples not in DEFAULTS and config.objective is None:
+        raise PlanRefused(f"nothing is learned from {examples} yet", "give answers, or pairs of them")
+    found = config.objective or DEFAULTS[examples]
+    if FOR[found.name] != examples:
+        raise PlanRefused(
+            f"train.objective {found.name} learns from {FOR[found.name] or 'text'}, and the data is "
+            f"{f'made of {examples}' if examples else 'text'}",
+            "leave train.objective out, or give it other data",
+        )
+    if examples is None and config.adapter is None:
+        return found, []
+    numbers = ", ".join(f"{key} {value:g}" for key, value in found.model_dump().items() if key != "name")
+    why = "train.objective" if config.objective else f"what {examples or 'text'} is for"
+    learned = [Decision("objective", f"{found.name}{f' ({numbers})' if numbers else ''}", why)]
+    if (adapter := config.adapter) is not None:
+        kind = f"{adapter.kind}, rank {adapter.rank}, of {', '.join(adapter.targets)}"
+        kept = f"; the weights beside it are frozen{f' and kept as {config.storage}' if config.storage else ''}"
+        learned.append(Decision("adapter", kind, f"train.adapter{kept}"))
+    return found, learned
+
+
+def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int, least: int) -> tuple[int, Decision]:
+    """Rows a step. Small budgets want small batches: about 3 sqrt(tokens), for text at least 4096."""
     if config.batch_tokens is not None:
         rows = max(1, round(config.batch_tokens / context))
         if rows > num_rows:
@@ -171,10 +208,12 @@ def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int) ->
                 "add data, or make train.batch_tokens or model.context smaller",
             )
         return rows, Decision("batch", f"{rows} x {context} tokens", "train.batch_tokens, in whole rows")
-    power = 2 ** round(math.log2(max(4096.0, 3 * math.sqrt(asked))))
+    power = 2 ** round(math.log2(max(float(least), 3 * math.sqrt(asked))))
     rows = max(1, min(power // context, num_rows))
     return rows, Decision(
-        "batch", f"{rows} x {context} tokens", f"3 sqrt({asked:,.0f} tokens), a power of two, >= 4096, <= all rows"
+        "batch",
+        f"{rows} x {context} tokens",
+        f"3 sqrt({asked:,.0f} tokens), a power of two, >= {max(least, context)}, <= all rows",
     )
 
 
@@ -245,10 +284,16 @@ def _keeping(config: TrainConfig) -> Decision:
     return Decision("checkpoints that stay", f"{many}, the best, every {config.keep_every} steps", because)
 
 
-def _rates(config: TrainConfig, width: int, *, is_trained: bool) -> tuple[float, float, list[Decision]]:
+def _rates(
+    config: TrainConfig, width: int, *, is_trained: bool, examples: str | None
+) -> tuple[float, float, list[Decision]]:
     """The peak rate of the matrices or of everything, that of the embeddings beside Muon, and why."""
     scale, by_width = math.sqrt(REFERENCE_WIDTH / width), f" sqrt({REFERENCE_WIDTH}/{width})"
     gentler, less = (1 / GENTLER, f" / {GENTLER}, as the weights are trained already") if is_trained else (1.0, "")
+    if config.adapter is not None:
+        gentler, less = gentler * ADAPTER_FASTER, f"{less}, x {ADAPTER_FASTER} for an adapter"
+    if examples == "preferences":
+        gentler, less = gentler / PREFERENCE_GENTLER, f"{less}, / {PREFERENCE_GENTLER} for preferences"
     rate, beside = config.learning_rate, config.embedding_learning_rate or EMBEDDING_RATE * scale * gentler
     if config.optimizer_for(is_trained=is_trained) == "adamw":
         chosen = [Decision("optimizer", "AdamW", BASE_OPTIMIZER_REASON)] if config.optimizer is None else []

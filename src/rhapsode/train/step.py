@@ -1,13 +1,14 @@
 """One training step, free of input and output.
 
 The model computes in its own type (bfloat16); `Masters` holds what is really trained, in float32. The gradient of a
-step is the sum over all its micro-batches, on all ranks, divided by all their valid tokens: any split into ranks and
+step is the sum over all its micro-batches, on all ranks, divided by all their terms, tokens mostly: any split into ranks and
 micro-batches gives the same one. The weights move only if the gradient is finite. Where memory runs out on one rank,
 all of them give the step up together.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -21,12 +22,27 @@ from rhapsode.train.ranks.ranks import ALONE, Ranks
 
 
 class StepResult(NamedTuple):
-    """`loss` in nats a token; `grad_norm` before clipping; `moved` is False when the step was not accepted."""
+    """`loss` of a term, for tokens in nats; `grad_norm` before clipping; `moved` is False when the step was not accepted.
+
+    Attributes:
+        tokens: that were learned from.
+        measures: what the objective measures beside its loss, of a term.
+    """
 
     loss: float
     tokens: int
     grad_norm: float
     moved: bool
+    measures: Mapping[str, float] = MappingProxyType({})
+
+
+class Gradient(NamedTuple):
+    """Of some micro-batches together: the loss as a sum over `terms`, the learned tokens, and sums of measures."""
+
+    loss: float
+    terms: int
+    tokens: int
+    measures: list[float]
 
 
 def is_finite(loss: float, grad_norm: float) -> bool:
@@ -58,7 +74,7 @@ def train_step(
     Raises:
         OutOfMemory: on all ranks, as there was not enough on one; nothing has moved.
     """
-    found, failure = (0.0, 0), None
+    found, failure = Gradient(0.0, 0, 0, [0.0] * len(objective.measures)), None
     try:
         found = gradient(model, micro_batches, objective=objective, masters=masters, between=between)
     except (RuntimeError, MemoryError) as error:
@@ -66,18 +82,20 @@ def train_step(
             raise
         failure = error
         model.zero_grad(set_to_none=True)
-    loss, tokens, failures = ranks.sum([*found, float(failure is not None)])
+    failed = float(failure is not None)
+    failures, loss, terms, tokens, *measured = ranks.sum([failed, *found[:3], *found.measures])
     if failures:
         raise OutOfMemory from failure
-    assert tokens > 0, "a step without a target"
+    assert terms > 0, "a step without a target"
     masters.reduce()
-    grad_norm = masters.norm() / tokens
-    moved = accept(loss / tokens, grad_norm)
+    grad_norm = masters.norm() / terms
+    moved = accept(loss / terms, grad_norm)
     if moved:
-        torch._foreach_mul_(masters.grads, min(1.0, clip / grad_norm if grad_norm else 1.0) / tokens)
+        torch._foreach_mul_(masters.grads, min(1.0, clip / grad_norm if grad_norm else 1.0) / terms)
         optimizer.step(masters.grads, scale=scale)
         masters.publish()
-    return StepResult(loss / tokens, int(tokens), grad_norm, moved)
+    measures = {name: value / terms for name, value in zip(objective.measures, measured, strict=True)}
+    return StepResult(loss / terms, int(tokens), grad_norm, moved, measures)
 
 
 def gradient(
@@ -87,14 +105,16 @@ def gradient(
     objective: Objective,
     masters: Masters,
     between: Callable[[], None] = lambda: None,
-) -> tuple[float, int]:
-    """Sum the gradients of all micro-batches into `masters.grads`; gives the loss sum in nats and the token count."""
+) -> Gradient:
+    """Sum the gradients of all micro-batches into `masters.grads`."""
     masters.clear()
-    total, tokens = 0.0, 0
+    total, terms, tokens, measures = 0.0, 0, 0, [0.0] * len(objective.measures)
     for batch in micro_batches:
         loss = objective(model, batch)
         loss.total.backward()
         masters.collect()
-        total, tokens = total + float(loss.total.detach()), tokens + loss.tokens
+        total, terms, tokens = total + float(loss.total.detach()), terms + loss.num_terms, tokens + loss.num_tokens
+        found = [float(loss.measures[name]) for name in objective.measures]
+        measures = [before + now for before, now in zip(measures, found, strict=True)]
         between()
-    return total, tokens
+    return Gradient(total, terms, tokens, measures)

@@ -1,5 +1,7 @@
 """A run's weights, optimizer and data at some step: what the loop moves on, and the plan tries out."""
 
+import contextlib
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +16,7 @@ from rhapsode.core.manifest import digest
 from rhapsode.corpus.packing import Packing
 from rhapsode.corpus.tokens import Tokens
 from rhapsode.kernels.allocator import keep_freed_memory
+from rhapsode.model.adapter import adapt, without_adapters
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.initialise import initialise
 from rhapsode.text.tokenizer import Tokenizer
@@ -21,7 +24,9 @@ from rhapsode.train.health import after, trouble
 from rhapsode.train.loader import Loader
 from rhapsode.train.masters import Masters, WholeMasters
 from rhapsode.train.memory import is_out_of_memory
-from rhapsode.train.objective import Batch, Objective, next_token
+from rhapsode.train.objective import Batch, Objective
+from rhapsode.train.objectives.pairs import Reference
+from rhapsode.train.objectives.registry import make_objective, needs_reference
 from rhapsode.train.optimizer import AdamW, Both, Muon, Optimizer
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Grid, Ranks, arrange, share_of
@@ -30,6 +35,7 @@ from rhapsode.train.schedule import rate
 from rhapsode.train.step import StepResult, train_step
 from rhapsode.weights.checkpoint import TrainingState, load_checkpoint, read_state
 from rhapsode.weights.directory import load_model
+from rhapsode.weights.frozen import load_frozen
 from rhapsode.weights.rows import Share, Shares
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -57,16 +63,13 @@ class Trainer:
         base: Path | None = None,
         plan_hash: str = "",
         machine: Mapping[str, Any] | None = None,
-        objective: Objective = next_token,
         ranks: Ranks = ALONE,
     ) -> None:
         keep_freed_memory()
         self.plan, self.ranks = plan, ranks
         self.grid = arrange(ranks, tensor=plan.tensor, is_sharded=plan.parallel == "shard")
         make: Callable[..., _Made] = partial(_in_pieces, grid=self.grid) if self.grid.is_divided else _whole
-        self.model, self.masters, self.optimizer, self.objective = make(
-            plan, device=device, base=base, objective=objective, ranks=ranks
-        )
+        self.model, self.masters, self.optimizer, self.objective = make(plan, device=device, base=base, ranks=ranks)
         self.state = TrainingState(
             step=0,
             tokens=0,
@@ -147,7 +150,7 @@ class Trainer:
             found = self.optimizer.state()
             self.shares(weights, found).read(path)
         else:
-            _, found = load_checkpoint(path, spec=self.plan.spec, weights=dict(weights))
+            _, found = load_checkpoint(path, spec=self.plan.spec, adapter=self.plan.adapter, weights=dict(weights))
         self.state = state
         self.optimizer.load(found, steps=state.step - state.skipped)
         self.masters.publish()
@@ -171,28 +174,46 @@ class _Made(NamedTuple):
     objective: Objective
 
 
-def _whole(plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective, ranks: Ranks) -> _Made:
+def _whole(plan: TrainPlan, *, device: torch.device, base: Path | None, ranks: Ranks) -> _Made:
     """All of the model here."""
-    model = first_weights(plan, base=base)
+    model = first_weights(plan, base=base).to(device)
     if plan.recompute:
         recompute(model)
-    masters = WholeMasters(model.to(device), ranks=ranks)
-    return _Made(model.to(PRECISIONS[plan.precision]), masters, make_optimizer(plan, masters), objective)
+    masters = WholeMasters(model, ranks=ranks)
+    model = model.to(PRECISIONS[plan.precision])
+    reference = _reference(plan, model) if needs_reference(plan.objective) else None
+    objective = make_objective(plan.objective, reference=reference)
+    return _Made(model, masters, make_optimizer(plan, masters), objective)
 
 
-def _in_pieces(
-    plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective, ranks: Ranks, grid: Grid
-) -> _Made:
-    """The pieces of the model that are this rank's, on `device`, which is its own."""
+def _reference(plan: TrainPlan, model: Decoder) -> Reference:
+    """What the model is before training: without its adapter, or a copy of it all."""
+    if plan.adapter is not None:
+        return Reference(model, partial(without_adapters, model))
+    before = copy.deepcopy(model).requires_grad_(requires_grad=False)
+    return Reference(before, contextlib.nullcontext)
+
+
+def _in_pieces(plan: TrainPlan, *, device: torch.device, base: Path | None, ranks: Ranks, grid: Grid) -> _Made:
+    """The pieces of the model that are this rank's, on `device`, which is its own.
+
+    Raises:
+        RhapsodeError: the plan trains what cannot be divided yet.
+    """
     from rhapsode.train.ranks.assemble import divided
     from rhapsode.train.ranks.muon import PiecesMuon
 
     assert device.type == ranks.device.type
+    if plan.adapter is not None or needs_reference(plan.objective):
+        raise RhapsodeError(
+            "ranks that share one model train all of its weights, on text or on answers",
+            "set train.parallel: replicate and leave train.tensor out",
+        )
     model, masters, objective, pieces = divided(
         plan.spec,
         first=lambda: first_weights(plan, base=base),
         dtype=PRECISIONS[plan.precision],
-        objective=objective,
+        objective=make_objective(plan.objective),
         ranks=ranks,
         grid=grid,
         prepare=recompute if plan.recompute else None,
@@ -216,7 +237,7 @@ def _no_room_to_move() -> RhapsodeError:
 
 
 def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
-    """The model of step 0, in float32.
+    """The model of step 0: in float32, or with an adapter upon frozen weights of the type that computes.
 
     Raises:
         VerificationMismatch: the base is not the one that was planned, or its bytes have changed.
@@ -232,7 +253,15 @@ def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
             f"{base} is not the model that was planned: its digest is {found[:12]}, not {plan.base[:12]}",
             "plan again, or put it back",
         )
-    return load_model(base)
+    if plan.adapter is None:
+        return load_model(base)
+    dtype = PRECISIONS[plan.precision]
+    if plan.storage is None:
+        model = load_model(base, dtype=dtype)
+    else:
+        model = load_frozen(base, dtype=dtype, storage=plan.storage)
+    adapt(model, plan.adapter, seed=plan.order_seed)
+    return model
 
 
 def make_optimizer(plan: TrainPlan, masters: Masters, *, muon: Callable[..., Muon] = Muon) -> Optimizer:

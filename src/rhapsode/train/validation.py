@@ -7,15 +7,16 @@ so this reads a little higher than the final measurement, which slides a window;
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from rhapsode.corpus.packing import Packing, batch, pack
+from rhapsode.corpus.packing import Packing, batch
 from rhapsode.corpus.tokens import TokenSplit
+from rhapsode.corpus.trees import pack_split, too_long
 from rhapsode.kernels.cross_entropy import IGNORE
 from rhapsode.model.decoder import Decoder
 from rhapsode.text.tokenizer import Tokenizer
@@ -24,6 +25,8 @@ from rhapsode.train.objective import Objective, to_batch
 MOST_SOURCES = 16
 """More are looked at together, the smallest ones, as `OTHERS`: each needs rows of its own."""
 OTHERS = "others"
+REJECTED = 2
+"""The branch of the answer that people did not choose."""
 
 
 class Look(NamedTuple):
@@ -62,7 +65,12 @@ class Validation:
     ) -> None:
         self._split, self._tokenizer, self._batch, self._begin = split, tokenizer, rows, begin
         sources = documents_by_source(split).items()
-        packings = {source: _packed(split, documents, context=context) for source, documents in sources}
+        left_out = set(too_long(split, context=context))
+        packings = {
+            source: pack_split(split, context=context, documents=[d for d in documents if d not in left_out])
+            for source, documents in sources
+        }
+        self._is_of_pairs = split.is_learned_in_part and split.num_documents > 0 and split.role(0) == "chosen"
         wanted = shares({source: p.num_rows for source, p in packings.items()}, total=max(1, max_tokens // context))
         self._held = {
             source: Held(
@@ -81,7 +89,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, model: Decoder, objective: Objective) -> Look:
-        """Bits per byte of text; the end token's bits count, its bytes are none."""
+        """Bits per byte of text, or of answers, of two those that people chose; the end token's bytes are none."""
         bits = {source: self._bits(held, model, objective) for source, held in self._held.items()}
         total = sum(held.num_bytes for held in self._held.values())
         whole = sum(bits[source] * held.num_bytes for source, held in self._held.items()) / total
@@ -93,6 +101,8 @@ class Validation:
         for start in range(0, len(held.rows), self._batch):
             wanted = held.rows[start : start + self._batch]
             rows = batch(self._split, held.packing, wanted, pad=self._tokenizer.pad, begin=self._begin)
+            if self._is_of_pairs:
+                rows.targets[rows.branches == REJECTED] = IGNORE
             nats += float(objective(model, to_batch(rows, device=device)).total)
             size += self._num_bytes(rows.targets[rows.targets != IGNORE])
         return nats / math.log(2) / size
@@ -130,9 +140,3 @@ def shares(sizes: Mapping[str, int], *, total: int) -> dict[str, int]:
         given[source] = min(size, max(1, round(fair)))
         left, waiting, rows_left = max(0, left - given[source]), waiting - 1, rows_left - size
     return given
-
-
-def _packed(split: TokenSplit, documents: list[int], *, context: int) -> Packing:
-    """These documents in rows of their own."""
-    packing = pack(split.lengths[documents], context=context)
-    return replace(packing, piece_document=np.asarray(documents, dtype=np.int64)[packing.piece_document])

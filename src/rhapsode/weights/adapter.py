@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.manifest import is_complete, verify
-from rhapsode.kernels.frozen import Storage
+from rhapsode.kernels.storage import Storage
 from rhapsode.model.adapter import adapt, freeze, targets
 from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.model.decoder import Decoder

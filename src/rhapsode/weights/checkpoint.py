@@ -20,12 +20,16 @@ from torch import Tensor
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
 from rhapsode.core.manifest import is_complete, verify, writing
+from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.model.spec import ModelSpec
-from rhapsode.weights.directory import describe_model, read_weights, write_weights
+from rhapsode.weights.adapter import read_adapter
+from rhapsode.weights.directory import read_weights, write_weights
 from rhapsode.weights.rows import OPTIMIZER
 from rhapsode.weights.safetensors import read_tensors, write_tensors
 
 KIND = "model"
+MERGED = "model"
+"""In a run's folder, the last adapter in the weights of its base."""
 STATE = "training/state.json"
 STEP = re.compile(r"step-\d{6,}")
 
@@ -70,11 +74,9 @@ class TrainingState:
 def save_checkpoint(
     run_dir: Path,
     *,
-    spec: ModelSpec,
-    fill: Callable[[Path], torch.dtype],
+    kind: str = KIND,
+    fill: Callable[[Path], None],
     state: TrainingState,
-    tokenizer_dir: Path,
-    stops: Sequence[int],
     card: str,
     papers: Sequence[Path] = (),
     inputs: Mapping[str, str],
@@ -85,8 +87,8 @@ def save_checkpoint(
     """Write `run_dir/step-NNNNNN` completely or not at all.
 
     Args:
-        fill: writes the tensors of the model and of the optimizer into the directory, and gives the model's type.
-        stops: tokens that end a generation.
+        kind: "model" or "adapter".
+        fill: writes the model or the adapter into the directory, and the tensors of the optimizer.
         card: the text of README.md.
         papers: licences and notices that go where the model goes.
         facts: what the manifest tells beside the step and the plan.
@@ -94,9 +96,8 @@ def save_checkpoint(
     """
     path = run_dir / f"step-{state.step:06d}"
     known = {"step": state.step, "plan": state.plan, **facts}
-    with writing(path, kind=KIND, inputs=inputs, recipe=recipe, facts=known) as work:
-        dtype = fill(work.path)
-        describe_model(work.path, spec=spec, dtype=dtype, tokenizer_dir=tokenizer_dir, stops=stops)
+    with writing(path, kind=kind, inputs=inputs, recipe=recipe, facts=known) as work:
+        fill(work.path)
         (work.path / "README.md").write_text(card, encoding="utf-8")
         for paper in papers:
             shutil.copyfile(paper, work.path / paper.name)
@@ -112,18 +113,28 @@ def whole_tensors(
 
     def fill(directory: Path) -> torch.dtype:
         dtype = write_weights(directory, spec=spec, weights=weights)
-        (directory / OPTIMIZER).parent.mkdir()
-        write_tensors(directory / OPTIMIZER, optimizer)
+        write_optimizer(directory, optimizer)
         return dtype
 
     return fill
 
 
+def write_optimizer(directory: Path, tensors: Mapping[str, Tensor]) -> None:
+    """The optimizer's part of a checkpoint."""
+    (directory / OPTIMIZER).parent.mkdir()
+    write_tensors(directory / OPTIMIZER, tensors)
+
+
 def load_checkpoint(
-    path: Path, *, spec: ModelSpec, weights: Mapping[str, Tensor]
+    path: Path, *, spec: ModelSpec, weights: Mapping[str, Tensor], adapter: AdapterSpec | None = None
 ) -> tuple[TrainingState, dict[str, Tensor]]:
-    """Fill the masters; gives the state and the optimizer's tensors."""
-    read_weights(path, weights, spec=spec)
+    """Fill the masters, of a model or of an adapter; gives the state and the optimizer's tensors."""
+    if adapter is None:
+        read_weights(path, weights, spec=spec)
+    else:
+        found = read_adapter(path, spec=spec).weights
+        for name, value in weights.items():
+            value.copy_(found[name])
     return read_state(path), read_tensors(path / OPTIMIZER)
 
 

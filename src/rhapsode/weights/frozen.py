@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rhapsode.kernels.frozen import Storage
+from rhapsode.kernels.storage import Storage
 from rhapsode.model.adapted_linear import AdaptedLinear
 from rhapsode.model.adapter import owners
 from rhapsode.model.decoder import Decoder

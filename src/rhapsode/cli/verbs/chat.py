@@ -62,7 +62,8 @@ def only_completes(directory: Path) -> bool:
     """Whether the model was trained on plain text alone, as its manifest says."""
     from rhapsode.core.manifest import read_manifest
 
-    return read_manifest(directory).facts.get("objective") == "next_token"
+    facts = read_manifest(directory).facts
+    return facts.get("objective") == "next_token" or facts.get("chat") is False
 
 
 class Speaker:

@@ -3,10 +3,12 @@
 Each has a canonical JSON value, which is itself one of the shapes that are read: OpenAI's and TRL's own.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rhapsode.corpus.documents import Document
 from rhapsode.text.chat import Message
 
 Messages = tuple[Message, ...]
@@ -70,3 +72,59 @@ def _value(part: object) -> object:
     if isinstance(part, tuple):
         return [item.row() if isinstance(item, Message) else dict(item) for item in part]
     return part
+
+
+def from_value(value: Mapping[str, Any], *, kind: str) -> Example:
+    """What `to_value` gave of an example of this kind (the name of its class, in small letters)."""
+    made = {_named(one): one for one in (Conversation, Completion, Preference, Feedback, Text)}[kind]
+    return made(**{name: _part(part) if name != "tools" else tuple(part) for name, part in value.items()})
+
+
+def example_of(document: Document) -> Example:
+    """The example that a document of a corpus of examples holds."""
+    return from_value(json.loads(document.text), kind=document.meta["kind"])
+
+
+def said(example: Example) -> list[str]:
+    """Everything that somebody says in it."""
+    parts = [getattr(example, name) for name in type(example).__slots__ if name not in ("tools", "label")]
+    return [text for part in parts for text in ([part] if isinstance(part, str) else [m.content for m in part])]
+
+
+def is_said(example: Example) -> bool:
+    """Whether it is a conversation, which a chat template writes; else it is text."""
+    return not isinstance(example, Text) and not (isinstance(example, Completion) and isinstance(example.prompt, str))
+
+
+def family_of(example: Example) -> str:
+    """What it can teach: an answer that is right, one of two that is better, or whether an answer is wanted."""
+    match example:
+        case Preference():
+            return "preferences"
+        case Feedback():
+            return "feedback"
+        case _:
+            return "answers"
+
+
+def prompt_text(example: Example) -> str:
+    """All that is said before the first answer, which is what the example asks; of a text, all of it."""
+    match example:
+        case Text():
+            return example.text
+        case Conversation():
+            messages = example.messages
+        case _:
+            if isinstance(example.prompt, str):
+                return example.prompt
+            messages = example.prompt
+    first = next((i for i, m in enumerate(messages) if m.role == "assistant"), len(messages))
+    return "\n".join(message.content for message in messages[: first or 1])
+
+
+def _named(kind: type) -> str:
+    return kind.__name__.lower()
+
+
+def _part(part: object) -> object:
+    return tuple(Message.model_validate(item) for item in part) if isinstance(part, list) else part

@@ -12,8 +12,15 @@ class Loss(NamedTuple):
     Attributes:
         total: with the gradient.
         measures: for the curves; sums over the same terms, or over what their name says, without gradient.
+        tokens: that were learned from, where these are not the terms.
     """
 
     total: Tensor
     num_terms: int
     measures: Mapping[str, Tensor]
+    tokens: int | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """The tokens that were learned from."""
+        return self.num_terms if self.tokens is None else self.tokens

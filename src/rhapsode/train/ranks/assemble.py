@@ -78,5 +78,5 @@ def _fill(masters: Masters, whole: dict[str, torch.nn.Parameter]) -> None:
 def padded(batches: list[Batch], *, count: int, context: int, device: torch.device) -> list[Batch]:
     """`count` micro-batches, of which all ranks must take part in each: what is lacking are rows without a target."""
     nothing = torch.zeros(1, context, dtype=torch.int64, device=device)
-    empty = Batch(nothing, torch.full_like(nothing, IGNORE), nothing, nothing)
+    empty = Batch(nothing, torch.full_like(nothing, IGNORE), nothing, nothing, nothing)
     return batches + [empty] * (count - len(batches))

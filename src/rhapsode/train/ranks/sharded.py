@@ -10,10 +10,10 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from rhapsode.kernels.cross_entropy import LossSum
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.masters import height_of
 from rhapsode.train.objective import Batch, Objective
+from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.optimizer import Weight
 from rhapsode.train.ranks.pieces import Pieces
 
@@ -74,9 +74,9 @@ class Gathered:
     """An objective that may look at all of the model, whose embedding and projection are gathered first."""
 
     def __init__(self, objective: Objective) -> None:
-        self._objective, self.__name__ = objective, objective.__name__
+        self._objective, self.__name__, self.measures = objective, objective.__name__, objective.measures
 
-    def __call__(self, model: Decoder, batch: Batch) -> LossSum:
+    def __call__(self, model: Decoder, batch: Batch) -> Loss:
         assert isinstance(model, FSDPModule)
         model.unshard()
         return self._objective(model, batch)

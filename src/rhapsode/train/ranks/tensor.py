@@ -13,9 +13,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rhapsode.kernels.cross_entropy import IGNORE, LossSum
+from rhapsode.kernels.cross_entropy import IGNORE
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.objective import Batch, Objective
+from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.ranks.ranks import Grid, share_of
 
 
@@ -70,8 +71,9 @@ class OwnPositions:
 
     def __init__(self, objective: Objective, grid: Grid) -> None:
         self._objective, self._grid, self.__name__ = objective, grid, objective.__name__
+        self.measures = objective.measures
 
-    def __call__(self, model: Decoder, batch: Batch) -> LossSum:
+    def __call__(self, model: Decoder, batch: Batch) -> Loss:
         if torch.is_grad_enabled():
             batch = batch._replace(targets=self._own(batch.targets))
         return self._objective(model, batch)

@@ -5,9 +5,10 @@ again from the disk and held against the adapter: how far their scores differ, b
 Nothing is merged into weights of fewer than sixteen bits; who wants those quantises the merged model.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from rhapsode.core.manifest import digest, file_sha256, is_complete, writing
 from rhapsode.model.adapted_linear import AdaptedLinear
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.parameters import shapes
+from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.weights.adapter import TENSORS, load_adapter
 from rhapsode.weights.directory import load_model, read_model, stop_tokens, write_model
 from rhapsode.weights.foreign import copy_licence
@@ -50,6 +52,8 @@ def merge_adapter(
     *,
     dtype: torch.dtype = torch.bfloat16,
     tolerance: float = TOLERANCE,
+    tokenizer_dir: Path | None = None,
+    facts: Mapping[str, Any] = MappingProxyType({}),
     prove: Callable[[Path], None] = lambda _: None,
 ) -> Merged:
     """Write the model that computes in itself what the adapter computes upon `base`, completely or not at all.
@@ -57,6 +61,8 @@ def merge_adapter(
     Args:
         dtype: of the weights, bfloat16 or wider.
         tolerance: the largest difference allowed, as a share of the largest change that the adapter makes.
+        tokenizer_dir: whose tokenizer goes with it; None is the base's.
+        facts: what the manifest tells besides.
         prove: adds evidence of its own to the directory, once all else lies there.
 
     Raises:
@@ -75,9 +81,10 @@ def merge_adapter(
     model = _load(base)
     change = load_adapter(model, adapter, base=inputs["base"]).change
     scores, spec = probe(model), model.spec
-    with writing(out, kind=KIND, inputs=inputs) as work:
-        weights, stops = _merged(model, dtype), stop_tokens(base)
-        write_model(work.path, spec=spec, weights=weights, tokenizer_dir=base, stops=stops)
+    with writing(out, kind=KIND, inputs=inputs, facts=facts) as work:
+        weights, stops, words = _merged(model, dtype), stop_tokens(base), tokenizer_dir or base
+        stops = (*stops, Tokenizer.load(words).end_of_turn)
+        write_model(work.path, spec=spec, weights=weights, tokenizer_dir=words, stops=sorted(set(stops)))
         copy_licence(base, work.path)
         del model, weights
         difference = float((probe(_read(work.path, dtype)) - scores).abs().max())
