@@ -61,7 +61,7 @@ def hidden_states(model: Decoder, batch: Batch) -> Tensor:
 class NextToken:
     """Every learned token is predicted from those before it in its document; of examples, the answers are learned."""
 
-    measures = ()
+    measures: tuple[str, ...] = ()
 
     def __init__(self, name: str = "next_token") -> None:
         self.__name__ = name
@@ -72,4 +72,4 @@ class NextToken:
         return Loss(found.total, found.tokens)
 
 
-next_token = NextToken()
+next_token: Objective = NextToken()
