@@ -1,8 +1,8 @@
 import pytest
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.train.rewards.label import label
-from rhapsode.train.rewards.registry import REWARDS, reward
+from rhapsode.evaluate.scorers.label import label
+from rhapsode.evaluate.scorers.registry import REWARDS, reward
 
 
 @pytest.mark.parametrize("answer", ["Beschwerde", " Beschwerde\n"])
