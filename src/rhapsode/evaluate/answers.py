@@ -49,7 +49,7 @@ class AsTrained:
         self._tokenizer = tokenizer
 
     def __call__(self, item: Item) -> Prompt:
-        """Raises: RhapsodeError: there are messages, and the model has no chat template or its template refuses them."""
+        """Raises: RhapsodeError: there are messages, and no chat template, or one that refuses them."""
         tokenizer = self._tokenizer
         if isinstance(item.prompt, str):
             return Prompt(tokenizer.ids(item.prompt) or [tokenizer.bos])
@@ -137,7 +137,7 @@ def write_answers(path: Path, items: Sequence[Item], answers: Sequence[Answer]) 
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogatepass")
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
         temporary.replace(path)
     except OSError as error:
         raise explain_os_error(error, path) from error

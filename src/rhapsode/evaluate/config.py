@@ -46,7 +46,8 @@ class TaskEvaluationConfig(Config):
     scorers: tuple[str, ...] = Field(
         min_length=1,
         strict=False,
-        description=f"What judges answers; the first decides the verdict. {', '.join(SCORERS)}; recall:LABEL is of one label.",
+        description="What judges answers; the first decides the verdict. There are "
+        f"{', '.join(SCORERS)}; recall is written recall:LABEL.",
     )
     max_tokens: Count = Field(default=128, ge=1, description="Longest answer, in tokens; what is longer is cut.")
     temperature: float = Field(default=0.0, ge=0, description="0 always takes the likeliest token.")
@@ -57,7 +58,7 @@ class TaskEvaluationConfig(Config):
         default=(0, 1, 3, 5),
         min_length=1,
         strict=False,
-        description="How many training examples the untuned model may see before a question: the best of these is taken.",
+        description="How many training examples the untuned model may see before a question; the best is taken.",
     )
     shots_items: Count = Field(
         default=60,

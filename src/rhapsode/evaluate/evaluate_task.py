@@ -22,7 +22,7 @@ from rhapsode.evaluate.label_tables import confusions, label_scores, num_unknown
 from rhapsode.evaluate.paired import Change, change
 from rhapsode.evaluate.scorers.registry import known, scorer
 from rhapsode.evaluate.scorers.scorer import Judged, Scorer
-from rhapsode.evaluate.shots import Choice, Tried, best_prompt
+from rhapsode.evaluate.shots import Choice, best_prompt
 from rhapsode.evaluate.task_evaluation import Answered, ItemScores, Score, SideBySide, TaskEvaluation
 
 
