@@ -1,5 +1,6 @@
 """A model answers items: all of them are given to the engine together, which fills its batches as others finish."""
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -142,7 +143,8 @@ def write_answers(path: Path, items: Sequence[Item], answers: Sequence[Answer]) 
     except OSError as error:
         raise explain_os_error(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder may be a file
+            temporary.unlink(missing_ok=True)
 
 
 def _record(item: Item, found: Answer) -> dict[str, Any]:

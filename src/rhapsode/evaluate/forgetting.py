@@ -79,7 +79,7 @@ def sentence(found: Comparison) -> str:
         return f"{size} {'fewer' if found.saving > 0 else 'more'} bits; too few documents for an interval"
     if found.saving_low <= 0 <= found.saving_high:
         return (
-            f"no difference: {-found.saving:+.1%} bits, interval {-found.saving_high:+.1%} to {-found.saving_low:+.1%}"
+            f"no difference: {-found.saving:+z.1%} bits, interval {-found.saving_high:+z.1%} to {-found.saving_low:+z.1%}"
         )
     if found.saving > 0:
         return f"better: {size} fewer bits, interval {found.saving_low:.1%} to {found.saving_high:.1%}"

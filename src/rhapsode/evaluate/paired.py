@@ -81,10 +81,8 @@ def verdict(found: Spread) -> str:
 
 def points(share: float) -> str:
     """0.314 -> "31.4"; what would be 0.0 and is not gets as many digits as it needs."""
-    text = f"{100 * share:.1f}"
-    if text.lstrip("-") != "0.0":
-        return text
-    return "0.0" if abs(share) < _ALIKE else f"{100 * share:.1g}"
+    text = f"{100 * share:z.1f}"
+    return text if text != "0.0" or abs(share) < _ALIKE else f"{100 * share:.1g}"
 
 
 def _is_yes_or_no(scores: Floats) -> bool:
