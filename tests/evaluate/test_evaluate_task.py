@@ -72,8 +72,8 @@ def test_a_scorer_of_few_rows_has_no_interval(found):
 
 def test_the_base_is_asked_in_plain_text_and_the_tuned_model_as_it_was_trained(found):
     assert found.before is not None
-    assert found.before.prompt == "plain text, 0 examples"
-    assert [one.prompt for one in found.before.tried] == ["plain text, 0 examples", "plain text, 2 examples"]
+    assert found.before.prompt == "in plain text"
+    assert [one.prompt for one in found.before.tried] == ["in plain text", "in plain text behind 2 examples"]
     assert found.before.tried_items == 5
     assert found.after.prompt == "as it is trained and served"
     assert found.after.tried == ()

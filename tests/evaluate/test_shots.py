@@ -92,8 +92,8 @@ def test_the_way_that_answers_best_is_chosen():
     seen = [item._replace(prompt=tokenizer.decode(shots(item).ids)) for item in items]
     model = trained(tokenizer, [*seen, *(item._replace(wanted="") for item in items)])
     found = choose(model, items, shots=[0, 2])
-    assert found.prompts.name == "plain text, 2 examples"
-    assert [one.prompt for one in found.tried] == ["plain text, 0 examples", "plain text, 2 examples"]
+    assert found.prompts.name == "in plain text behind 2 examples"
+    assert [one.prompt for one in found.tried] == ["in plain text", "in plain text behind 2 examples"]
     without, with_two = (one.value for one in found.tried)
     assert without == 0
     assert with_two is not None
@@ -112,15 +112,15 @@ def test_a_chat_template_is_one_way_among_others():
 def test_of_equals_the_one_with_fewest_examples_is_taken(base):
     found = choose(base)
     assert {one.value for one in found.tried} == {0.0}
-    assert found.prompts.name == "plain text, 0 examples"
+    assert found.prompts.name == "in plain text"
 
 
 def test_only_as_many_examples_as_leave_room_are_tried():
     tokenizer = tokenizer_of(chat=False)
     model = untrained(tokenizer)
     assert [one.prompt for one in choose(model, shots=[0, 1, 19]).tried] == [
-        "plain text, 0 examples",
-        "plain text, 1 example",
+        "in plain text",
+        "in plain text behind 1 example",
     ]
 
 
@@ -133,7 +133,7 @@ def test_rows_of_one_prompt_are_never_example_and_question_at_once(base):
 
 def test_without_training_rows_there_is_nothing_to_choose(base):
     found = choose(base, [])
-    assert found.prompts.name == "plain text, 0 examples"
+    assert found.prompts.name == "in plain text"
     assert found.tried[0].value is None
 
 

@@ -1,4 +1,4 @@
-"""The page and the card say what was found: verdict first, no difference called no difference, nothing that breaks out."""
+"""The page and the card say what was found: the verdict first, in words, and nothing that breaks out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -43,10 +43,10 @@ def answered(prompt: str, value: float, **more) -> Answered:
 
 
 def found_of(first: Spread = BETTER, **more) -> TaskEvaluation:
-    tried = (Tried("plain text, 0 examples", 0.1), Tried("plain text, 3 examples", 0.4))
+    tried = (Tried("in plain text", 0.1), Tried("in plain text behind 3 examples", 0.4))
     given = {
         "after": answered("as it is trained and served", 0.81),
-        "before": answered("plain text, 3 examples", 0.5, tried=tried, tried_items=60),
+        "before": answered("in plain text behind 3 examples", 0.5, tried=tried, tried_items=60),
         "changes": (change_of("accuracy", first), change_of("recall:oos|x", FEW)),
         "labels": (LabelScore("refund", 20, 4, 19), LabelScore("card_lost", 10, 9, 8)),
         "confusions": (Confusion("refund", "card_lost", 9, 1), Confusion("refund", "", 7, 0)),
@@ -81,7 +81,7 @@ def of_kind(blocks: list[Block], kind: type) -> list:
         (BETTER, "Better", "good", "accuracy: better by 31.0 points ± 4.1"),
         (WORSE, "Worse", "bad", "accuracy: worse by 5.0 points ± 3.0"),
         (NONE, "No difference", "plain", "accuracy: no difference: 0.4 points, interval -1.2 to 2.0"),
-        (FEW, "Too few items to tell", "plain", "accuracy: 20.0 points higher; 5 independent items are too few"),
+        (FEW, "Too few to tell", "plain", "accuracy: 20.0 points higher; 5 independent items are too few"),
     ],
 )
 def test_the_verdict_comes_first_in_words(first, title, tone, words):
@@ -100,27 +100,35 @@ def test_without_a_model_before_nothing_is_claimed():
     assert (note.title, note.tone) == ("Nothing to compare with", "plain")
     scores = of_kind(blocks, Table)[0]
     assert scores.columns == ["scorer", "points of 100"]
-    assert scores.rows[0] == ["accuracy", "81.0 (interval 77.0 to 85.0)"]
+    assert scores.rows[0] == ["accuracy", "81.0 ± 4.0"]
     assert "before" not in Report("x", blocks).html().lower().split("<body>")[1]
 
 
 def test_every_number_stands_beside_its_interval():
     scores = of_kind(task_blocks(found_of()), Table)[0]
-    assert scores.rows[0] == [
-        "accuracy", "50.0 (interval 46.0 to 54.0)", "81.0 (interval 77.0 to 85.0)", "+31.0 (+26.9 to +35.1)", "70", "8",
-    ]  # fmt: skip
-    assert scores.rows[1][3] == "+20.0 (no interval)"
-    assert "plain text, 3 examples" in scores.caption
-    assert "no difference" in of_kind(task_blocks(found_of(NONE)), Table)[0].rows[0][3]
+    assert scores.columns == ["scorer", "before", "after", "difference", "verdict", "won : lost"]
+    assert scores.rows[0] == ["accuracy", "50.0 ± 4.0", "81.0 ± 4.0", "+31.0 ± 4.1", "better", "70 : 8"]
+    assert scores.rows[1] == ["recall:oos|x", "50.0", "81.0", "+20.0", "too few to tell", "70 : 8"]
+    assert of_kind(task_blocks(found_of(NONE)), Table)[0].rows[0][3:5] == ["+0.4 ± 1.6", "no difference"]
+    assert of_kind(task_blocks(found_of(WORSE)), Table)[0].rows[0][3:5] == ["-5.0 ± 3.0", "worse"]
     figures = of_kind(task_blocks(found_of()), Figures)[0].figures
     assert [(f.label, f.value) for f in figures] == [
         ("accuracy", "81.0"), ("before", "50.0"), ("difference", "+31.0"), ("questions", "200"),
+    ]  # fmt: skip
+    assert figures[0].detail == "interval 77.0 to 85.0"
+
+
+def test_both_models_are_drawn_for_every_scorer():
+    bars = of_kind(task_blocks(found_of()), Bars)[0].bars
+    assert [(b.label, b.value, b.is_marked) for b in bars] == [
+        ("accuracy, before", 0.5, False), ("accuracy, after", 0.81, True),
+        ("recall:oos|x, before", 0.5, False), ("recall:oos|x, after", 0.81, True),
     ]  # fmt: skip
 
 
 def test_labels_are_bars_and_mistakes_a_table():
     blocks = task_blocks(found_of())
-    (bars,) = of_kind(blocks, Bars)
+    _, bars = of_kind(blocks, Bars)
     assert [(b.label, b.value, b.text, b.detail, b.is_marked) for b in bars.bars] == [
         ("card_lost", 0.8, "8 of 10", "before 9", False),
         ("refund", 0.95, "19 of 20", "before 4", True),
@@ -128,7 +136,7 @@ def test_labels_are_bars_and_mistakes_a_table():
     mistakes = next(table for table in of_kind(blocks, Table) if table.columns[0] == "wanted")
     assert mistakes.rows == [("refund", "card_lost", "9", "1"), ("refund", "no label", "7", "0")]
     many = tuple(LabelScore(f"label{i:03d}", 10, 5, 5 + (i % 50 == 0)) for i in range(151))
-    (bars,) = of_kind(task_blocks(found_of(labels=many)), Bars)
+    _, bars = of_kind(task_blocks(found_of(labels=many)), Bars)
     assert len(bars.bars) == MOST_BARS
     assert {"label000", "label050", "label100", "label150"} < {bar.label for bar in bars.bars}
     assert f"the {MOST_BARS} that changed most of 151" in bars.caption
@@ -137,14 +145,14 @@ def test_labels_are_bars_and_mistakes_a_table():
 def test_what_changed_in_the_answers_themselves():
     table = next(t for t in of_kind(task_blocks(found_of()), Table) if t.caption == "What changed")
     assert table.rows == [
-        ("asked", "plain text, 3 examples", "as it is trained and served"),
+        ("asked", "in plain text behind 3 examples", "as it is trained and served"),
         ("tokens of an answer", "3.5", "3.5"),
         ("cut at 16 tokens", "4 (2.0%)", "4 (2.0%)"),
         ("without a word", "1 (0.5%)", "1 (0.5%)"),
         ("that name no label", "2 (1.0%)", "2 (1.0%)"),
     ]
     tried = next(t for t in of_kind(task_blocks(found_of()), Table) if t.columns[0] == "prompt")
-    assert tried.rows == [("plain text, 0 examples", "10.0"), ("plain text, 3 examples", "40.0")]
+    assert tried.rows == [("in plain text", "10.0"), ("in plain text behind 3 examples", "40.0")]
     assert tried.strong == 1
 
 
@@ -183,10 +191,10 @@ def test_the_card_is_a_section_of_markdown_that_names_cannot_break():
     lines = task_section(found_of()).splitlines()
     assert lines[0] == "## What its answers are worth"
     table = [line for line in lines if line.startswith("|")]
-    assert table[0] == "| scorer | before | after | difference | better answers | worse answers |"
+    assert table[0] == "| scorer | before | after | difference | verdict | won : lost |"
     assert table[3].startswith("| recall:oos\\|x | 50.0 |")
     assert {line.replace("\\|", "").count("|") for line in table} == {7}
     assert "200 held-out questions, answers of at most 16 tokens, the likeliest token." in lines[-1]
     only = task_section(alone())
-    assert "| accuracy | 81.0 (interval 77.0 to 85.0) |" in only
+    assert "| accuracy | 81.0 ± 4.0 |" in only
     assert "there is nothing to compare it with" in only

@@ -78,9 +78,8 @@ def sentence(found: Comparison) -> str:
     if found.saving_low is None or found.saving_high is None:
         return f"{size} {'fewer' if found.saving > 0 else 'more'} bits; too few documents for an interval"
     if found.saving_low <= 0 <= found.saving_high:
-        return (
-            f"no difference: {-found.saving:+z.1%} bits, interval {-found.saving_high:+z.1%} to {-found.saving_low:+z.1%}"
-        )
+        more, low, high = -found.saving, -found.saving_high, -found.saving_low
+        return f"no difference: {more:+z.1%} bits, interval {low:+z.1%} to {high:+z.1%}"
     if found.saving > 0:
         return f"better: {size} fewer bits, interval {found.saving_low:.1%} to {found.saving_high:.1%}"
     return f"worse: {size} more bits, interval {-found.saving_high:.1%} to {-found.saving_low:.1%}"

@@ -73,10 +73,15 @@ def verdict(found: Spread) -> str:
     if found.low <= 0 <= found.high:
         return f"no difference: {points(found.value)} points, interval {points(found.low)} to {points(found.high)}"
     word = "better" if found.value > 0 else "worse"
-    above, below = found.high - found.value, found.value - found.low
+    return f"{word} by {size}{around(found.value, found.low, found.high)}"
+
+
+def around(value: float, low: float, high: float) -> str:
+    """An interval in points, to stand behind the value: " ± 4.1", or its ends where what is possible cuts it off."""
+    above, below = high - value, value - low
     if abs(above - below) < _ALIKE:
-        return f"{word} by {size} ± {points(above)}"
-    return f"{word} by {size}, interval {points(found.low)} to {points(found.high)}"
+        return f" ± {points(above)}"
+    return f", interval {points(low)} to {points(high)}"
 
 
 def points(share: float) -> str:

@@ -33,7 +33,8 @@ class Plain:
     """
 
     def __init__(self, tokenizer: Tokenizer, shots: Sequence[Item], *, separator: str, room: int) -> None:
-        self.name = f"plain text, {len(shots)} example{'' if len(shots) == 1 else 's'}"
+        behind = f" behind {len(shots)} example{'' if len(shots) == 1 else 's'}" if shots else ""
+        self.name = f"in plain text{behind}"
         self._tokenizer, self._shots, self._separator, self._room = tokenizer, shots, separator, room
 
     def __call__(self, item: Item) -> Prompt:

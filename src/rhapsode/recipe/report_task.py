@@ -1,6 +1,7 @@
 """What answers to held-out questions were worth: a part of a run's page, and a section of the model card."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from rhapsode.core.report import (
     Bar,
@@ -17,7 +18,7 @@ from rhapsode.core.report import (
 )
 from rhapsode.evaluate.evaluation import Evaluation, Row
 from rhapsode.evaluate.forgetting import sentence
-from rhapsode.evaluate.paired import Change, points
+from rhapsode.evaluate.paired import Change, around, points
 from rhapsode.evaluate.scorers.registry import known
 from rhapsode.evaluate.task_evaluation import Answered, LabelScore, Score, SideBySide, TaskEvaluation, range_of
 
@@ -27,13 +28,16 @@ LONGEST_TITLE = 90
 MOST_MOVED = 5
 
 
+_TONES: dict[str, Literal["good", "bad"]] = {"better": "good", "worse": "bad"}
+
+
 def task_blocks(found: TaskEvaluation) -> list[Block]:
     """Verdict first, then numbers, pictures, examples, and what was forgotten."""
     return [
         _verdict(found),
         Figures(_figures(found)),
         Heading("What its answers are worth"),
-        _scores(found),
+        *_scores(found),
         *_labels(found),
         *_changed(found),
         *_examples(found.examples),
@@ -61,13 +65,8 @@ def task_section(found: TaskEvaluation) -> str:
 def _verdict(found: TaskEvaluation) -> Note:
     if not found.changes:
         return Note(found.verdict, title="Nothing to compare with")
-    first = found.changes[0]
-    if first.low is None:
-        return Note(found.verdict, title="Too few items to tell")
-    if first.is_none:
-        return Note(found.verdict, title="No difference")
-    is_better = first.difference > 0
-    return Note(found.verdict, title="Better" if is_better else "Worse", tone="good" if is_better else "bad")
+    word = _word(found.changes[0])
+    return Note(found.verdict, title=word.capitalize(), tone=_TONES.get(word, "plain"))
 
 
 def _figures(found: TaskEvaluation) -> list[Figure]:
@@ -85,39 +84,67 @@ def _figures(found: TaskEvaluation) -> list[Figure]:
     return figures
 
 
-def _scores(found: TaskEvaluation) -> Table:
+def _scores(found: TaskEvaluation) -> list[Block]:
     columns, rows = _score_rows(found)
-    return Table(columns, rows, _how(found), numeric=columns[1:], strong=0)
+    models = [("before", found.before), ("after", found.after)]
+    bars = [
+        Bar(f"{one.scorer}, {name}", one.value, _with_range(one), is_marked=name == "after")
+        for number in range(len(found.after.scores))
+        for name, model in models
+        if model is not None
+        for one in [model.scores[number]]
+    ]
+    return [Table(columns, rows, strong=0, numeric=columns[1:]), Bars(bars, "Points of 100"), Paragraph(_how(found))]
 
 
 def _score_rows(found: TaskEvaluation) -> tuple[list[str], list[list[str]]]:
     """A row for each scorer; what "before" would fill is left out where there was none."""
     if found.before is None:
         return ["scorer", "points of 100"], [[one.scorer, _with_range(one)] for one in found.after.scores]
-    triples = zip(found.before.scores, found.after.scores, found.changes, strict=True)
     rows = [
-        [one.scorer, _with_range(one), _with_range(two), _difference(change), f"{change.wins:,}", f"{change.losses:,}"]
-        for one, two, change in triples
+        [
+            after.scorer,
+            _with_range(before),
+            _with_range(after),
+            _difference(change),
+            _word(change),
+            f"{change.wins:,} : {change.losses:,}",
+        ]
+        for before, after, change in zip(found.before.scores, found.after.scores, found.changes, strict=True)
     ]
-    return ["scorer", "before", "after", "difference", "better answers", "worse answers"], rows
+    return ["scorer", "before", "after", "difference", "verdict", "won : lost"], rows
 
 
 def _with_range(score: Score) -> str:
-    return points(score.value) + range_of(score) if score.low is not None else points(score.value)
+    if score.low is None or score.high is None:
+        return points(score.value)
+    return points(score.value) + _brief(score.value, score.low, score.high)
 
 
 def _difference(change: Change) -> str:
     if change.low is None or change.high is None:
-        return f"{_signed(change.difference)} (no interval)"
-    certain = ", no difference" if change.is_none else ""
-    return f"{_signed(change.difference)} ({_signed(change.low)} to {_signed(change.high)}{certain})"
+        return _signed(change.difference)
+    return _signed(change.difference) + _brief(change.difference, change.low, change.high)
+
+
+def _brief(value: float, low: float, high: float) -> str:
+    """An interval for a cell."""
+    return around(value, low, high).replace(", interval", ",")
+
+
+def _word(change: Change) -> str:
+    if change.low is None:
+        return "too few to tell"
+    if change.is_none:
+        return "no difference"
+    return "better" if change.difference > 0 else "worse"
 
 
 def _how(found: TaskEvaluation) -> str:
     """What the numbers mean, and how they came to be."""
     meanings = "; ".join(f"{score.scorer}: {known(score.scorer).what}" for score in found.after.scores)
     greedy = "the likeliest token" if found.temperature == 0 else f"temperature {found.temperature:g}"
-    before = f" Before, the model was asked in {found.before.prompt}." if found.before is not None else ""
+    before = f" Before, the model was asked {found.before.prompt}." if found.before is not None else ""
     return (
         f"Points of 100. {meanings}. {len(found.items):,} held-out questions, answers of at most {found.max_tokens} "
         f"tokens, {greedy}.{before} {found.confidence:.0%} intervals: what other questions of this kind could give."
@@ -131,7 +158,8 @@ def _labels(found: TaskEvaluation) -> list[Block]:
     shown = sorted(found.labels, key=lambda label: -abs(label.after - (label.before or 0)) / label.items)[:MOST_BARS]
     some = f", the {MOST_BARS} that changed most of {len(found.labels)}" if len(found.labels) > len(shown) else ""
     bars = [_bar(label) for label in sorted(shown, key=lambda label: label.label)]
-    blocks: list[Block] = [Bars(bars, f"Right answers of each label{some}")]
+    colour = "; coloured where more than before" if found.before is not None else ""
+    blocks: list[Block] = [Bars(bars, f"Right answers of each label{some}{colour}")]
     if found.confusions:
         rows = [
             (c.wanted, c.given or "no label", "" if c.before is None else f"{c.before:,}", f"{c.after:,}")
@@ -145,7 +173,13 @@ def _labels(found: TaskEvaluation) -> list[Block]:
 def _bar(label: LabelScore) -> Bar:
     before = "" if label.before is None else f"before {label.before:,}"
     text = f"{label.after:,} of {label.items:,}"
-    return Bar(label.label, label.after / label.items, text, before, is_marked=label.after > (label.before or 0))
+    return Bar(
+        label.label,
+        label.after / label.items,
+        text,
+        before,
+        is_marked=label.before is None or label.after > label.before,
+    )
 
 
 def _changed(found: TaskEvaluation) -> list[Block]:
