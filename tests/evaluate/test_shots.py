@@ -142,3 +142,24 @@ def test_the_choice_is_the_same_however_rows_are_ordered():
     one, other = choose(model, shots=[3]), choose(model, questions()[::-1], shots=[3])
     item = questions()[0]
     assert one.prompts(item) == other.prompts(item)
+
+
+def test_fewer_rows_than_examples_are_all_shown(base):
+    found = choose(base, questions()[:2], shots=[5])
+    assert found.prompts(questions()[9]).shots == 2
+    assert found.tried == (Tried("in plain text behind 2 examples", None),)
+
+
+def test_where_no_number_of_examples_leaves_room_as_many_as_do_are_shown(base):
+    found = choose(base, shots=[12, 14], max_tokens=90)
+    assert [one.prompt for one in found.tried] == ["in plain text behind 12 examples"]
+    assert 0 < found.prompts(questions()[0]).shots < 12
+
+
+def test_rows_that_one_way_has_no_room_for_are_tried_in_none():
+    """The chat template tells of tools, which fill the context; plain text does not."""
+    model = untrained(tokenizer_of(chat=True))
+    tools = ({"type": "function", "function": {"name": "sing", "description": "sing " * 200}},)
+    items = [item._replace(tools=tools) if number % 2 else item for number, item in enumerate(questions())]
+    found = choose(model, items, shots=[0], shots_items=20)
+    assert found.items == sum(not item.tools for item in items)

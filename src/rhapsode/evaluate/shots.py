@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
+
 from rhapsode.core.events import Events
 from rhapsode.corpus.examples.example import Messages
 from rhapsode.engine.engine import Engine
@@ -35,11 +37,12 @@ class Plain:
     def __init__(self, tokenizer: Tokenizer, shots: Sequence[Item], *, separator: str, room: int) -> None:
         behind = f" behind {len(shots)} example{'' if len(shots) == 1 else 's'}" if shots else ""
         self.name = f"in plain text{behind}"
+        self.num_shots = len(shots)
         self._tokenizer, self._shots, self._separator, self._room = tokenizer, shots, separator, room
 
     def __call__(self, item: Item) -> Prompt:
         stop = (self._separator,) if isinstance(item.prompt, str) else (self._separator, "\nUser:")
-        shots = len(self._shots)
+        shots = self.num_shots
         while len(ids := self._ids(item, shots)) > self._room and shots:
             shots -= 1
         return Prompt(ids, stop, shots)
@@ -92,15 +95,15 @@ def best_prompt(
         RhapsodeError: the model fails.
     """
     drawn = list(_apart(sorted(items, key=lambda item: rank(f"shots:{item.id}", seed=seed))))
-    most = max(config.shots)
-    shots, rest = drawn[:most], drawn[most:]
-    room = engine.context - config.max_tokens
-    separator = separator_for(drawn)
-    plain = {k: Plain(tokenizer, shots[:k], separator=separator, room=room) for k in config.shots if k <= len(shots)}
-    bare = Plain(tokenizer, (), separator=separator, room=room)
-    held = list(islice((item for item in rest if len(bare(item).ids) <= room), config.shots_items))
-    ways: list[Prompts] = [AsTrained(tokenizer)] if _can_ask(tokenizer, drawn) else []
-    ways += [way for k, way in sorted(plain.items()) if k == 0 or all(way(item).shots == k for item in held)]
+    shots, rest = drawn[: max(config.shots)], drawn[max(config.shots) :]
+    room, separator = engine.context - config.max_tokens, separator_for(drawn)
+    plain = [Plain(tokenizer, shots[:k], separator=separator, room=room) for k in sorted(config.shots)]
+    bare: list[Prompts] = [AsTrained(tokenizer)] if _can_ask(tokenizer, drawn) else []
+    shortest = [*bare, Plain(tokenizer, (), separator=separator, room=room)]
+    fitting = (item for item in rest if all(len(way(item).ids) <= room for way in shortest))
+    held = list(islice(fitting, config.shots_items))
+    ways = bare + [way for way in plain if way.num_shots == 0 or all(way(i).shots == way.num_shots for i in held)]
+    ways = list({way.name: way for way in ways or plain[:1]}.values())
     if len(ways) == 1 or not held:
         return Choice(ways[-1], (Tried(ways[-1].name, None),), 0)
     wanted = [item.wanted for item in held]
@@ -109,10 +112,8 @@ def best_prompt(
         said = answer(engine, tokenizer, held, prompts=way, sampling=sampling, events=events, stage="prompts")
         judged = scorer.judge([one.text for one in said], wanted)
         figures.append(float(scorer.figure(judged.counts.sum(axis=0))))
-    best = max(range(len(ways)), key=lambda number: figures[number])  # the first of equals
-    return Choice(
-        ways[best], tuple(Tried(way.name, value) for way, value in zip(ways, figures, strict=True)), len(held)
-    )
+    best = ways[int(np.argmax(figures))]  # the first of equals
+    return Choice(best, tuple(map(Tried, [way.name for way in ways], figures)), len(held))
 
 
 def separator_for(items: Sequence[Item]) -> str:
