@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 
 from arena.shape import IDS, Shape
-from rhapsode.kernels.cross_entropy import LossSum, chunked_cross_entropy
+from rhapsode.kernels.cross_entropy import chunked_cross_entropy
 from rhapsode.model.config import ModelConfig
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.size import Ids, shape_of
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train import optimizer as optimizers
 from rhapsode.train.objective import Batch, hidden_states
+from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.optimizer import Muon
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.trainer import Trainer, make_optimizer
@@ -102,14 +103,16 @@ def momentum(value: float) -> Alter:
 def z_loss(weight: float) -> Alter:
     """Add weight * (log of the sum of exponentials)^2 a token (Chowdhery et al. 2022, PaLM)."""
 
-    def objective(model: Decoder, batch: Batch) -> LossSum:
+    def objective(model: Decoder, batch: Batch) -> Loss:
         hidden, targets = hidden_states(model, batch).flatten(0, 1), batch.targets.flatten()
         loss = chunked_cross_entropy(hidden, model.head.weight, targets)
         levels = F.linear(hidden[targets >= 0], model.head.weight).float().logsumexp(-1)
-        return LossSum(loss.total + weight * levels.square().sum(), loss.tokens)
+        return Loss(loss.total + weight * levels.square().sum(), loss.num_terms)
+
+    objective.measures = ()  # type: ignore[attr-defined]
 
     def alter(trainer: Trainer) -> None:
-        trainer.objective = objective
+        trainer.objective = objective  # type: ignore[assignment]
 
     return alter
 

@@ -72,7 +72,7 @@ def test_a_model_that_knows_the_next_token_pays_nothing(tokens):
 def test_our_scores_are_those_that_we_train():
     model = make_decoder(make_spec(vocab_size=300))
     ids, targets = (torch.randint(0, 300, (2, 20), generator=torch.Generator().manual_seed(i)) for i in (0, 1))
-    batch = Batch(ids, targets, torch.arange(20).expand(2, 20), torch.ones_like(ids))
+    batch = Batch(ids, targets, torch.arange(20).expand(2, 20), torch.ones_like(ids), torch.zeros_like(ids))
     found = scores(SimpleNamespace(model=model), ids)
     nats = torch.nn.functional.cross_entropy(found.flatten(0, 1), targets.flatten(), reduction="sum")
     torch.testing.assert_close(nats, next_token(model, batch).total.detach(), rtol=1e-5, atol=1e-3)

@@ -84,10 +84,10 @@ def test_a_file_that_is_named_is_read_whatever_its_suffix(folder: Path) -> None:
 def test_the_environment_and_the_standard_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(folder, "here/a.txt")
     monkeypatch.setenv("TEXTS", str(folder))
-    assert expand("${TEXTS}/here", index=0, base=Path("/")) == folder / "here"
-    assert (expand("${stdlib}", index=0, base=folder) / "json" / "decoder.py").is_file()
+    assert expand("${TEXTS}/here", key="data.sources[0].path", base=Path("/")) == folder / "here"
+    assert (expand("${stdlib}", key="data.sources[0].path", base=folder) / "json" / "decoder.py").is_file()
     with pytest.raises(RhapsodeError, match=r"data\.sources\[3\]\.path: the environment has no variable 'NOT_THERE'"):
-        expand("${NOT_THERE}", index=3, base=folder)
+        expand("${NOT_THERE}", key="data.sources[3].path", base=folder)
 
 
 def test_sources_that_look_alike_have_labels_of_their_own(folder: Path) -> None:

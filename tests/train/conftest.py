@@ -15,13 +15,13 @@ from rhapsode.core.events import Event, Events
 from rhapsode.corpus.packing import batch as packed
 from rhapsode.corpus.packing import pack
 from rhapsode.corpus.tokens import Tokens
-from rhapsode.kernels.cross_entropy import LossSum
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.families.registry import spec_from_config
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.checkpoints import Evidence
 from rhapsode.train.loop import Run
 from rhapsode.train.objective import Batch, Objective, next_token
+from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
 from rhapsode.train.signals import StopWish
@@ -66,6 +66,9 @@ def make_plan(*, vocab_size: int, config: Mapping[str, Any] | None = None, **cha
         recompute=False,
         parallel="replicate",
         tensor=1,
+        objective={"name": "next_token"},
+        adapter=None,
+        storage=None,
     )
     return dataclasses.replace(plan, **changes)
 
@@ -115,33 +118,35 @@ class Poisoned:
     """Next-token training that some micro-batches, by their rows, lead astray: their loss is `worth` times as high."""
 
     __name__ = "next_token"
+    measures = ()
 
     def __init__(self, data: Data, *bad: Sequence[int], worth: float = math.inf) -> None:
         split, packing = data.tokens.split("train"), data.training
         self._bad = [packed(split, packing, rows, pad=data.tokenizer.pad).ids.tolist() for rows in bad]
         self._worth = worth
 
-    def __call__(self, model: Decoder, batch: Batch) -> LossSum:
+    def __call__(self, model: Decoder, batch: Batch) -> Loss:
         loss = next_token(model, batch)
         is_bad = torch.is_grad_enabled() and batch.ids.tolist() in self._bad
-        return LossSum(loss.total * self._worth, loss.tokens) if is_bad else loss
+        return Loss(loss.total * self._worth, loss.num_terms) if is_bad else loss
 
 
 class Infinite:
     """Next-token training whose gradient is infinite at the given micro-batches, counted from 0."""
 
     __name__ = "next_token"
+    measures = ()
 
     def __init__(self, *calls: int) -> None:
         self.calls, self.seen = set(calls), 0
 
-    def __call__(self, model: Decoder, batch: Batch) -> LossSum:
+    def __call__(self, model: Decoder, batch: Batch) -> Loss:
         loss = next_token(model, batch)
         if not torch.is_grad_enabled():
             return loss
         bad, self.seen = self.seen in self.calls, self.seen + 1
         # the root of zero has an infinite slope: the loss itself stays what it is
-        return LossSum(loss.total + (model.norm.weight.sum() * 0).abs().sqrt(), loss.tokens) if bad else loss
+        return Loss(loss.total + (model.norm.weight.sum() * 0).abs().sqrt(), loss.num_terms) if bad else loss
 
 
 class Heard(list[Event]):

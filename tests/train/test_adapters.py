@@ -26,7 +26,7 @@ LORA = AdapterSpec(rank=4, alpha=8)
 def make_batch(*, seed: int = 0) -> Batch:
     documents = random_documents((4, 24), seed=seed)
     ids = torch.randint(0, 96, documents.shape, generator=torch.Generator().manual_seed(seed))
-    return Batch(ids, ids.roll(-1, 1), positions_of(documents), documents)
+    return Batch(ids, ids.roll(-1, 1), positions_of(documents), documents, torch.zeros_like(ids))
 
 
 def make(adapter: AdapterSpec, *, dtype: torch.dtype, storage: Storage | None = None) -> tuple[Decoder, WholeMasters]:

@@ -44,6 +44,9 @@ class Torn:
             raise OSError("the disk is gone")
         return self._split.document(index)
 
+    def learned(self, index: int) -> None:
+        return None
+
 
 def test_a_disk_that_goes_away_is_told_of_when_its_rows_are_asked_for(data: Data) -> None:
     torn = Torn(data.tokens.split("train"))

@@ -56,6 +56,9 @@ def bits_of_everything(data: Data, trainer: Trainer, documents: list[int]) -> fl
         def document(self, _: int) -> object:
             return self.ids
 
+        def learned(self, _: int) -> None:
+            return None
+
     for number in documents:
         packing = pack([len(split.document(number))], context=CONTEXT)
         rows = batch(One(number), packing, range(packing.num_rows), pad=data.tokenizer.pad)

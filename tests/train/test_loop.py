@@ -16,10 +16,10 @@ from tests.weights.conftest import flip_a_bit
 from rhapsode.core.errors import Interrupted, PlanRefused
 from rhapsode.core.events import Event, Events
 from rhapsode.core.manifest import digest, verify
-from rhapsode.kernels.cross_entropy import LossSum
 from rhapsode.model.decoder import Decoder
 from rhapsode.train import checkpoints as policy
 from rhapsode.train.objective import Batch, next_token
+from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.signals import StopWish, stop_wishes
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.weights.checkpoint import TrainingState, checkpoints, read_state
@@ -188,11 +188,12 @@ def test_a_signal_in_the_middle_of_a_step_is_granted_by_saving(
     expected = digest(make_run(plan, data, tmp_path / "whole")(resume=False))
     calls = itertools.count()
 
-    def signalled(model: Decoder, batch: Batch) -> LossSum:
+    def signalled(model: Decoder, batch: Batch) -> Loss:
         if torch.is_grad_enabled() and next(calls) == 7:  # the second of the three micro-batches of step 3
             os.kill(os.getpid(), number)
         return next_token(model, batch)
 
+    signalled.measures = ()
     with (
         pytest.raises(Interrupted, match="stopped at step 2 of 6; saved .*step-000002") as caught,
         stop_wishes() as wish,

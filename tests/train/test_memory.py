@@ -13,10 +13,10 @@ from tests.train.conftest import CPU, Heard, make_plan, make_run
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
 from rhapsode.core.manifest import verify
-from rhapsode.kernels.cross_entropy import LossSum
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.memory import OutOfMemory, is_out_of_memory
 from rhapsode.train.objective import Batch, next_token
+from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.weights.checkpoint import read_state
 
@@ -25,11 +25,12 @@ class Greedy:
     """Next-token training that asks the system for more than there is when it is given more than `most` rows."""
 
     __name__ = "next_token"
+    measures = ()
 
     def __init__(self, most: int, *, from_call: int = 0) -> None:
         self.most, self.left = most, from_call
 
-    def __call__(self, model: Decoder, batch: Batch) -> LossSum:
+    def __call__(self, model: Decoder, batch: Batch) -> Loss:
         self.left -= torch.is_grad_enabled()
         loss = next_token(model, batch)
         if torch.is_grad_enabled() and self.left < 0 and len(batch.ids) > self.most:
@@ -96,9 +97,10 @@ def test_while_the_weights_are_moved_there_is_no_second_attempt(
 
 
 def test_other_errors_are_not_taken_for_it(data: Data) -> None:
-    def wrong(model: Decoder, batch: Batch) -> LossSum:
+    def wrong(model: Decoder, batch: Batch) -> Loss:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
+    wrong.measures = ()
     trainer = Trainer(make_plan(vocab_size=data.tokenizer.vocab_size), data, device=CPU, objective=wrong)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         trainer.step()
@@ -120,7 +122,7 @@ def hungry(model, batch):
         torch.empty(len(batch.ids) << 28, dtype=torch.uint8)  # 256 MiB a row
     return next_token(model, batch)
 
-hungry.__name__ = "next_token"
+hungry.__name__, hungry.measures = "next_token", ()
 plan = make_plan(vocab_size=data.tokenizer.vocab_size, micro_batch_rows=8, samples=0, steps=2)
 run = make_run(plan, data, Path(sys.argv[2]), events=Events(heard), objective=hungry)
 pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -24,6 +24,7 @@ from rhapsode.train.saving import Saver, Snapshot
 from rhapsode.train.signals import StopWish
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.weights.checkpoint import TrainingState, checkpoints, read_state, save_checkpoint, whole_tensors
+from rhapsode.weights.directory import describe_model
 
 STATE = TrainingState(step=1, tokens=1, skipped=0, plan="p")
 
@@ -100,17 +101,17 @@ def test_training_does_not_wait_for_a_save_and_the_bytes_are_those_of_one_it_wai
     for _ in range(4):
         trainer.step()
     found = tmp_path / "run" / "step-000004"
+    weights = [(w.name, w.value) for w in trainer.masters.weights]
+    tensors = whole_tensors(spec=plan.spec, weights=weights, optimizer=trainer.optimizer.state())
+
+    def fill(directory: Path) -> None:
+        dtype, words = tensors(directory), data.tokens.tokenizer_dir
+        describe_model(directory, spec=plan.spec, dtype=dtype, tokenizer_dir=words, stops=plan.stops)
+
     waited_for = save_checkpoint(
         tmp_path / "waited",
-        spec=plan.spec,
-        fill=whole_tensors(
-            spec=plan.spec,
-            weights=[(w.name, w.value) for w in trainer.masters.weights],
-            optimizer=trainer.optimizer.state(),
-        ),
+        fill=fill,
         state=read_state(found),
-        tokenizer_dir=data.tokens.tokenizer_dir,
-        stops=plan.stops,
         card="# After 4 steps\n",
         inputs={"tokens": "t"},
         recipe={"train": {}},

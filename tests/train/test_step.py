@@ -14,7 +14,7 @@ from tests.train.conftest import CPU, Infinite, make_plan
 from torch import Tensor
 
 from rhapsode.kernels.attention import attend_plain, document_mask
-from rhapsode.kernels.cross_entropy import IGNORE, LossSum, cross_entropy_plain
+from rhapsode.kernels.cross_entropy import IGNORE, cross_entropy_plain
 from rhapsode.kernels.norm import rms_norm_plain
 from rhapsode.kernels.rope import rotate_plain
 from rhapsode.kernels.swiglu import swiglu_plain
@@ -22,6 +22,7 @@ from rhapsode.model import decoder, feed_forward, norms
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.masters import WholeMasters
 from rhapsode.train.objective import Batch, next_token
+from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.optimizer import AdamW
 from rhapsode.train.step import gradient, train_step
 from rhapsode.train.trainer import Data, Trainer
@@ -36,7 +37,7 @@ def random_batch(rows: int, length: int, *, seed: int) -> Batch:
     kept = torch.from_numpy(random.random((rows, length)) < random.choice([0.0, 0.1, 0.5, 1.0], (rows, 1)))
     targets = targets.masked_fill(~kept | (documents == 0), IGNORE)
     targets[0, 0] = 5
-    return Batch(ids, targets, positions_of(documents), documents)
+    return Batch(ids, targets, positions_of(documents), documents, torch.zeros_like(ids))
 
 
 def cut(batch: Batch, borders: Sequence[int]) -> list[Batch]:
@@ -78,7 +79,7 @@ def test_any_split_gives_the_gradient_of_the_plain_twin(
     assert all(weight.value.dtype == torch.float64 for weight in masters.weights)
 
     def mean_gradient(micro_batches: list[Batch]) -> list[Tensor]:
-        total, tokens = gradient(model, micro_batches, objective=next_token, masters=masters)
+        total, tokens, *_ = gradient(model, micro_batches, objective=next_token, masters=masters)
         assert tokens == batch.num_targets
         return [torch.tensor(total / tokens, dtype=torch.float64), *(g / tokens for g in masters.grads)]
 
@@ -172,10 +173,11 @@ def test_an_infinite_gradient_leaves_every_byte_and_is_counted(data: Data, optim
 
 
 def test_an_infinite_loss_is_a_skipped_step_too(data: Data) -> None:
-    def infinite(model: Decoder, batch: Batch) -> LossSum:
+    def infinite(model: Decoder, batch: Batch) -> Loss:
         loss = next_token(model, batch)
-        return LossSum(loss.total + float("inf"), loss.tokens)
+        return Loss(loss.total + float("inf"), loss.num_terms)
 
+    infinite.measures = ()
     plan = make_plan(vocab_size=data.tokenizer.vocab_size)
     trainer = Trainer(plan, data, device=CPU, objective=infinite)
     before = list(everything(trainer))

@@ -8,7 +8,7 @@ import torch
 from rhapsode.core.manifest import writing
 from rhapsode.model.decoder import Decoder
 from rhapsode.weights.checkpoint import TrainingState, save_checkpoint, whole_tensors
-from rhapsode.weights.directory import write_model
+from rhapsode.weights.directory import describe_model, write_model
 from rhapsode.weights.shard_writer import MAX_SHARD_BYTES
 
 
@@ -28,17 +28,17 @@ def save_model(path: Path, model: Decoder, tokenizer_dir: Path, *, max_shard_byt
 def save_step(run_dir: Path, model: Decoder, tokenizer_dir: Path, *, step: int) -> Path:
     """A checkpoint with one moment a weight."""
     weights = [(name, value.detach()) for name, value in model.named_parameters()]
+    moments = {f"moment/{name}": torch.full_like(value, step) for name, value in weights}
+    tensors = whole_tensors(spec=model.spec, weights=weights, optimizer=moments)
+
+    def fill(directory: Path) -> None:
+        dtype = tensors(directory)
+        describe_model(directory, spec=model.spec, dtype=dtype, tokenizer_dir=tokenizer_dir, stops=(4,))
+
     return save_checkpoint(
         run_dir,
-        spec=model.spec,
-        fill=whole_tensors(
-            spec=model.spec,
-            weights=weights,
-            optimizer={f"moment/{name}": torch.full_like(value, step) for name, value in weights},
-        ),
+        fill=fill,
         state=TrainingState(step=step, tokens=100 * step, skipped=1, plan="p" * 64),
-        tokenizer_dir=tokenizer_dir,
-        stops=(4,),
         card="# A model\n",
         inputs={"tokens": "t" * 64},
         recipe={"train": {"seed": 0}},

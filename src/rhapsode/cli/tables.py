@@ -1,6 +1,7 @@
 """Results that several verbs show."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from rich.console import Console
 from rich.text import Text
@@ -10,10 +11,11 @@ from rhapsode.core.units import format_bytes, format_count, format_seconds
 from rhapsode.evaluate.evaluation import Evaluation
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.report import Spoken
-from rhapsode.recipe.samples import Sample
+from rhapsode.recipe.samples import SampleToken
 from rhapsode.train.forecast import Forecast
 
 SHOWN_PROMPT_LINES = 8
+SHOWN_SOURCES = 100
 
 
 def show_plan(console: Console, plan: Plan, cost: Forecast, *, with_samples: bool = False) -> None:
@@ -24,9 +26,12 @@ def show_plan(console: Console, plan: Plan, cost: Forecast, *, with_samples: boo
     for sample in plan.samples if with_samples else []:
         sources = ", ".join(dict.fromkeys(sample.sources))
         console.print(
-            Text(f"Row {sample.row}: {sample.trained} targets, {sample.padding} padding, {sources}", style="bold")
+            Text(
+                f"Row {sample.row}: {sample.trained} targets, {sample.padding} padding, {_short(sources)}", style="bold"
+            )
         )
-        console.print(_tokens(sample))
+        for sequence in sample.sequences:
+            console.print(_tokens(sequence))
 
 
 def show_evaluation(console: Console, found: Evaluation) -> None:
@@ -60,7 +65,15 @@ def _costs(plan: Plan, cost: Forecast) -> Iterator[tuple[str, str]]:
     yield "disk", format_bytes(cost.disk_bytes)
 
 
-def _tokens(sample: Sample) -> Text:
-    """Targets in bold; what is only read stands in ⟦ ⟧, so that it shows without colours too."""
-    shown = [Text(t.text, style="bold") if t.is_trained else Text(f"⟦{t.text}⟧", style="dim") for t in sample.tokens]
+def _tokens(sequence: Sequence[SampleToken]) -> Text:
+    """Targets in bold and green; what is only read stands in ⟦ ⟧, so that it shows without colours too."""
+    runs = groupby(sequence, key=lambda token: token.is_trained)
+    texts = ((is_trained, "".join(token.text for token in run)) for is_trained, run in runs)
+    shown = [
+        Text(text, style="bold green") if is_trained else Text(f"⟦{text}⟧", style="dim") for is_trained, text in texts
+    ]
     return Text("").join(shown)
+
+
+def _short(sources: str) -> str:
+    return sources if len(sources) <= SHOWN_SOURCES else f"{sources[:SHOWN_SOURCES]}..."

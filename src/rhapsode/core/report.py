@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jinja2
 
@@ -151,6 +151,22 @@ class Sample:
     followed_label: str = "What really followed"
 
 
+class Run(NamedTuple):
+    """Tokens that follow each other and are alike: learned, or only read."""
+
+    tokens: Sequence[str]
+    is_learned: bool
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Sequences token by token, with those that are learned marked."""
+
+    title: str
+    sequences: Sequence[Sequence[Run]]
+    source: str = ""
+
+
 @dataclass(frozen=True)
 class Definitions:
     """Names and values, for example hashes and versions."""
@@ -167,7 +183,7 @@ class Details:
     is_open: bool = False
 
 
-Block = Heading | Paragraph | Note | Figures | Table | Bars | Chart | Code | Sample | Definitions | Details
+Block = Heading | Paragraph | Note | Figures | Table | Bars | Chart | Code | Sample | Learned | Definitions | Details
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -172,10 +173,8 @@ class _Making:
                 raise RhapsodeError(f"{document.source}: {error.message}", error.hint) from None
             self.work.facts["chat"] = self.work.facts.get("chat", False) or is_said(example)
             for one in found:
-                learned = tokenizer.decode_bytes(
-                    t for t, is_learned in zip(one.ids, one.learned, strict=True) if is_learned
-                )
-                yield Entry(one.ids, document.id, document.source, len(learned), one.learned, number, one.role)
+                num_bytes = len(tokenizer.decode_bytes(compress(one.ids, one.learned)))
+                yield Entry(one.ids, document.id, document.source, num_bytes, one.learned, number, one.role)
 
 
 def _texts(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[Entry]:

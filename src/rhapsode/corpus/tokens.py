@@ -80,9 +80,8 @@ class TokenSplit:
         )
         self._shards = [self._mapped(shard) for shard in range(self._shard.max(initial=-1) + 1)]
         self.is_learned_in_part = "role" in self._index.column_names
-        self._learned = (
-            [self._mapped_learned(shard) for shard in range(len(self._shards))] if self.is_learned_in_part else []
-        )
+        shards = range(len(self._shards)) if self.is_learned_in_part else ()
+        self._learned = [self._mapped_learned(shard) for shard in shards]
 
     @property
     def num_documents(self) -> int:

@@ -1,8 +1,8 @@
 """Bits that a model needs for held-out documents, to be divided by their bytes.
 
-Of examples, the answers are counted. Of text, all tokens and the end of the document are counted, given the beginning-of-text token; the bytes are those of the
+All text tokens and the end of the document are counted, given the beginning-of-text token; the bytes are those of the
 text in UTF-8. So nothing is hidden: the number compares across tokenizers, and is what an arithmetic coder driven by
-the model would write.
+the model would write. Of examples, the answers alone are counted, on both sides.
 
 Shapes: B windows of T positions, M measured tokens, D width, V vocabulary.
 """

@@ -18,7 +18,7 @@ from rhapsode.kernels import native
 IGNORE = -100
 CHUNK = 1024
 AT_ONCE = 1 << 26
-"""Scores that exist at one time: with a vocabulary of 262,144 a chunk has 256 tokens, which still fill the processor."""
+"""Scores that exist at one time: of a vocabulary of 262,144 a chunk has 256 tokens, which still fill a processor."""
 
 
 class LossSum(NamedTuple):

@@ -33,16 +33,8 @@ GPU_SHARE = 0.4
 GUESS = 3e11
 """Operations a second: a first guess, good enough to choose a batch with which to measure."""
 SHAPING = (
-    "spec",
-    "context",
-    "batch_rows",
-    "micro_batch_rows",
-    "optimizer",
-    "precision",
-    "recompute",
-    "objective",
-    "adapter",
-    "storage",
+    *("spec", "context", "batch_rows", "micro_batch_rows", "optimizer", "precision", "recompute"),
+    *("objective", "adapter", "storage"),
 )
 """What of a plan decides how long a step takes."""
 ROUNDS = 3

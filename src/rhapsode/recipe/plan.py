@@ -22,6 +22,7 @@ from rhapsode import __version__
 from rhapsode.core.errors import PlanRefused
 from rhapsode.core.events import Events, stage
 from rhapsode.core.manifest import is_complete, read_manifest, value_sha256, writing
+from rhapsode.core.report import Report
 from rhapsode.corpus.examples.prepare import prepare_examples
 from rhapsode.corpus.packing import Packing
 from rhapsode.corpus.prepare import prepare
@@ -233,17 +234,19 @@ def _packing_hash(packing: Packing) -> str:
     return hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()
 
 
-def write_plan(plan: Plan, *, layout: Layout, shown: Mapping[str, Any]) -> Path:
+def write_plan(plan: Plan, *, layout: Layout, shown: Mapping[str, Any], page: Report) -> Path:
     """Keep the plan as the one that `train` must match: plan.json, and the recipe with every value written out.
 
     Args:
         shown: what a person saw beside the settled values, such as the forecast.
+        page: the same to look at.
     """
     path = layout.plans / plan.name
     with writing(path, kind=KIND, facts={"hash": plan.hash}) as work:
         value = {"hash": plan.hash, "settled": plan.settled, **shown}
         (work.path / "plan.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (work.path / "recipe.yaml").write_text(dump_recipe(plan.recipe_in_full), encoding="utf-8")
+        page.write(work.path / "plan.html")
     return path
 
 

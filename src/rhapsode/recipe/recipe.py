@@ -92,7 +92,7 @@ class Recipe(Config):
         if train.adapter is not None and self.model.base is None:
             yield (
                 ("train", "adapter"),
-                "an adapter needs trained weights to stand beside; name model.base, or leave it out",
+                "an adapter stands beside trained weights; name model.base, or leave it out",
             )
         if train.storage is not None and train.adapter is None:
             yield ("train", "storage"), "without train.adapter no weight is frozen; leave it out, or train an adapter"

@@ -32,6 +32,7 @@ from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.pace import here_on
 from rhapsode.recipe.plan import Plan, changes, copy_plan, make_plan, meaning, read_plan, write_plan
+from rhapsode.recipe.plan_page import plan_page
 from rhapsode.recipe.report import Spoken, write_report
 from rhapsode.text.chat import Message, render
 from rhapsode.text.tokenizer import Tokenizer
@@ -142,10 +143,11 @@ def plan_run(
         "decisions": [decision._asdict() for decision in plan.decisions],
         "samples": [sample._asdict() for sample in plan.samples],
     }
-    write_plan(plan, layout=layout, shown=shown)
+    path = write_plan(plan, layout=layout, shown=shown, page=plan_page(plan, found))
     events.emit(
         "planned",
         hash=plan.hash,
+        page=str(path / "plan.html"),
         forecast=found.as_json(),
         parameters=plan.train.spec.parameters,
         decisions=shown["decisions"],

@@ -1,12 +1,18 @@
-"""Rows of training data as the model will see them: pieces of text, their tokens, and where there is loss."""
+"""Rows of training data as the model will see them: their sequences, token by token, and where there is loss."""
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
-from rhapsode.corpus.packing import NO_TARGET, Packing, batch
+import numpy as np
+
+from rhapsode.corpus.packing import NO_TARGET, Ints, Packing, Rows, batch
 from rhapsode.corpus.tokens import TokenSplit
 from rhapsode.text.tokenizer import Tokenizer
 
 SHOWN_TOKENS = 48
+SHOWN_OF_EXAMPLE = 320
+"""An example should be seen whole."""
 
 
 class SampleToken(NamedTuple):
@@ -18,13 +24,13 @@ class SampleToken(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """The beginning of one packed row."""
+    """The beginning of one packed row, sequence by sequence."""
 
     row: int
     sources: list[str]
     trained: int
     padding: int
-    tokens: list[SampleToken]
+    sequences: list[list[SampleToken]]
 
 
 def render_samples(
@@ -37,11 +43,27 @@ def render_samples(
 
 def _render(split: TokenSplit, packing: Packing, tokenizer: Tokenizer, row: int, *, begin: int | None) -> Sample:
     rows = batch(split, packing, [row], pad=tokenizer.pad, begin=begin)
-    ids, targets = rows.ids[0], rows.targets[0]
-    apart = rows.documents[0] * (rows.branches[0].max() + 1) + rows.branches[0]
-    tokens = []
-    for place, token in enumerate(ids[:SHOWN_TOKENS].tolist()):
-        is_trained = place > 0 and targets[place - 1] != NO_TARGET and apart[place] == apart[place - 1]
-        tokens.append(SampleToken(token, tokenizer.show(token), bool(is_trained)))
+    shown = SHOWN_OF_EXAMPLE if split.is_learned_in_part else SHOWN_TOKENS
+    sequences = [_tokens(rows, span, tokenizer) for span in _spans(rows, most=shown)]
     sources = [split.document_source(piece.document) for piece in packing.row(row)]
-    return Sample(row, sources, int((targets != NO_TARGET).sum()), int((documents == 0).sum()), tokens)
+    padding = int((rows.documents == 0).sum())
+    return Sample(row, sources, int((rows.targets != NO_TARGET).sum()), padding, sequences)
+
+
+def _spans(rows: Rows, *, most: int) -> Iterator[slice]:
+    """From where to where the row's sequences go, of its first places."""
+    apart: Ints = rows.documents[0] * (rows.branches[0].max() + 1) + rows.branches[0]
+    bounds = [0, *(np.flatnonzero(np.diff(apart)) + 1).tolist(), len(apart)]
+    for start, stop in pairwise(bounds):
+        if rows.documents[0, start] and start < most:
+            yield slice(start, min(stop, most))
+
+
+def _tokens(rows: Rows, span: slice, tokenizer: Tokenizer) -> list[SampleToken]:
+    """The first is only read; behind the last input stands its target, which is no input any more."""
+    ids, targets = rows.ids[0, span].tolist(), rows.targets[0, span].tolist()
+    found = [SampleToken(ids[0], tokenizer.show(ids[0]), is_trained=False)]
+    for token, target in zip([*ids[1:], targets[-1]], targets, strict=True):
+        if token != NO_TARGET:
+            found.append(SampleToken(token, tokenizer.show(token), is_trained=target != NO_TARGET))
+    return found

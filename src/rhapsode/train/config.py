@@ -75,7 +75,7 @@ class AdapterConfig(Config):
     targets: list[str] = Field(
         default=["all-linear"],
         min_length=1,
-        description="Matrices that are changed, as Hugging Face names them: q_proj, down_proj; all-linear is every one.",
+        description="Matrices that change, as Hugging Face names them: q_proj, down_proj; all-linear is every one.",
     )
     layers: list[Count] | None = Field(default=None, min_length=1, description="Blocks that are changed, from 0; all.")
     kind: Literal["lora", "dora"] = Field(
@@ -105,17 +105,17 @@ class TrainConfig(Config):
 
     objective: ObjectiveField | None = Field(
         default=None,
-        description="What an answer is worth: next_token (text), sft (answers), dpo, ipo, orpo, simpo (preferences); by "
+        description="What an answer is worth: next_token (text), sft (answers), dpo, ipo, orpo, simpo (preferences); "
         "its name alone, or with its numbers. If absent, what the data is made for.",
     )
     adapter: AdapterConfig | None = Field(
         default=None,
-        description="Train a small change beside frozen weights (LoRA); if absent, all weights are trained.",
+        description="Train a small change beside frozen weights (LoRA); absent: all weights are trained.",
     )
     storage: Storage | None = Field(
         default=None,
-        description="How frozen matrices are kept: bf16, int8 or int4 (QLoRA); if absent, as they compute. Only with an "
-        "adapter.",
+        description="How frozen matrices are kept: bf16, int8 or int4 (QLoRA); if absent, as they compute. Only with "
+        "an adapter.",
     )
 
     budget: BudgetField = Field(

@@ -109,9 +109,9 @@ def _questions(held_out: TokenSplit, *, count: int) -> list[list[int]]:
     """All before the first learned token, of sequences spread evenly."""
     step = max(1, held_out.num_documents // max(1, count))
     chosen = list(range(0, held_out.num_documents, step))[: max(0, count)]
-    masks = [held_out.learned(index) for index in chosen]
-    return [
-        held_out.document(i)[: int(mask.argmax())].tolist()
-        for i, mask in zip(chosen, masks, strict=True)
-        if mask is not None
-    ]
+    found = []
+    for index in chosen:
+        learned = held_out.learned(index)
+        assert learned is not None, "examples say what is learned"
+        found.append(held_out.document(index)[: int(learned.argmax())].tolist())
+    return found

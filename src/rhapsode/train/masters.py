@@ -52,7 +52,7 @@ class Masters(Protocol):
 
 
 class WholeMasters:
-    """Every trained parameter in float32 (float64 for a float64 model), beside the model that computes with rounded ones.
+    """Every trained parameter in float32 (float64 for a float64 model), beside the rounded ones that compute.
 
     What is frozen has no master, no gradient and no moment.
     """

@@ -69,7 +69,7 @@ class NextToken:
     def __call__(self, model: Decoder, batch: Batch) -> Loss:
         hidden = hidden_states(model, batch)
         found = chunked_cross_entropy(hidden, model.head.weight, batch.targets, softcap=model.spec.logit_softcap)
-        return Loss(found.total, found.tokens, {})
+        return Loss(found.total, found.tokens)
 
 
 next_token = NextToken()

@@ -213,7 +213,7 @@ def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int, le
     return rows, Decision(
         "batch",
         f"{rows} x {context} tokens",
-        f"3 sqrt({asked:,.0f} tokens), a power of two, >= {max(least, context)}, <= all rows",
+        f"3 sqrt({asked:,.0f} tokens), a power of two, >= {least:,}, <= all rows",
     )
 
 

@@ -1,9 +1,9 @@
 """One training step, free of input and output.
 
 The model computes in its own type (bfloat16); `Masters` holds what is really trained, in float32. The gradient of a
-step is the sum over all its micro-batches, on all ranks, divided by all their terms, tokens mostly: any split into ranks and
-micro-batches gives the same one. The weights move only if the gradient is finite. Where memory runs out on one rank,
-all of them give the step up together.
+step is the sum over all its micro-batches, on all ranks, divided by all their terms, which mostly are tokens: any split
+into ranks and micro-batches gives the same one. The weights move only if the gradient is finite. Where memory runs out
+on one rank, all of them give the step up together.
 """
 
 import math
@@ -22,7 +22,7 @@ from rhapsode.train.ranks.ranks import ALONE, Ranks
 
 
 class StepResult(NamedTuple):
-    """`loss` of a term, for tokens in nats; `grad_norm` before clipping; `moved` is False when the step was not accepted.
+    """`loss` of a term; `grad_norm` before clipping; `moved` is False when the step was not accepted.
 
     Attributes:
         tokens: that were learned from.

@@ -52,7 +52,10 @@ class Data:
 
 
 class Trainer:
-    """Begins at step 0 with fresh weights, or those of the model in `base`; `restore` goes on from a checkpoint."""
+    """Begins at step 0 with fresh weights, or those of the model in `base`; `restore` goes on from a checkpoint.
+
+    `objective` is learned in place of the plan's.
+    """
 
     def __init__(
         self,
@@ -63,13 +66,16 @@ class Trainer:
         base: Path | None = None,
         plan_hash: str = "",
         machine: Mapping[str, Any] | None = None,
+        objective: Objective | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         keep_freed_memory()
         self.plan, self.ranks = plan, ranks
         self.grid = arrange(ranks, tensor=plan.tensor, is_sharded=plan.parallel == "shard")
         make: Callable[..., _Made] = partial(_in_pieces, grid=self.grid) if self.grid.is_divided else _whole
-        self.model, self.masters, self.optimizer, self.objective = make(plan, device=device, base=base, ranks=ranks)
+        self.model, self.masters, self.optimizer, self.objective = make(
+            plan, device=device, base=base, objective=objective, ranks=ranks
+        )
         self.state = TrainingState(
             step=0,
             tokens=0,
@@ -174,15 +180,18 @@ class _Made(NamedTuple):
     objective: Objective
 
 
-def _whole(plan: TrainPlan, *, device: torch.device, base: Path | None, ranks: Ranks) -> _Made:
+def _whole(
+    plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective | None, ranks: Ranks
+) -> _Made:
     """All of the model here."""
     model = first_weights(plan, base=base).to(device)
     if plan.recompute:
         recompute(model)
     masters = WholeMasters(model, ranks=ranks)
     model = model.to(PRECISIONS[plan.precision])
-    reference = _reference(plan, model) if needs_reference(plan.objective) else None
-    objective = make_objective(plan.objective, reference=reference)
+    if objective is None:
+        reference = _reference(plan, model) if needs_reference(plan.objective) else None
+        objective = make_objective(plan.objective, reference=reference)
     return _Made(model, masters, make_optimizer(plan, masters), objective)
 
 
@@ -194,7 +203,9 @@ def _reference(plan: TrainPlan, model: Decoder) -> Reference:
     return Reference(before, contextlib.nullcontext)
 
 
-def _in_pieces(plan: TrainPlan, *, device: torch.device, base: Path | None, ranks: Ranks, grid: Grid) -> _Made:
+def _in_pieces(
+    plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective | None, ranks: Ranks, grid: Grid
+) -> _Made:
     """The pieces of the model that are this rank's, on `device`, which is its own.
 
     Raises:
@@ -213,7 +224,7 @@ def _in_pieces(plan: TrainPlan, *, device: torch.device, base: Path | None, rank
         plan.spec,
         first=lambda: first_weights(plan, base=base),
         dtype=PRECISIONS[plan.precision],
-        objective=make_objective(plan.objective),
+        objective=objective or make_objective(plan.objective),
         ranks=ranks,
         grid=grid,
         prepare=recompute if plan.recompute else None,

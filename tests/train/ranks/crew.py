@@ -20,9 +20,9 @@ from tests.train.test_memory import Greedy
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events, JsonLines
-from rhapsode.kernels.cross_entropy import LossSum
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.objective import Batch, Objective, next_token
+from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.ranks.join import joined
 from rhapsode.train.ranks.ranks import Ranks
 from rhapsode.train.signals import stop_wishes
@@ -35,11 +35,12 @@ class Mortal:
     """Next-token training in which a process gets a signal, for example one that kills it, at its n-th micro-batch."""
 
     __name__ = "next_token"
+    measures = ()
 
     def __init__(self, moment: int, number: int) -> None:
         self._moment, self._number, self._count = moment, number, 0
 
-    def __call__(self, model: Decoder, batch: Batch) -> LossSum:
+    def __call__(self, model: Decoder, batch: Batch) -> Loss:
         self._count += torch.is_grad_enabled()
         if self._count == self._moment:
             os.kill(os.getpid(), self._number)

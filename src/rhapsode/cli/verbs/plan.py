@@ -1,5 +1,7 @@
 """`rhapsode plan`: everything that would happen."""
 
+from rich.console import Console
+
 from rhapsode.cli import options
 from rhapsode.cli.console import give
 
@@ -34,11 +36,18 @@ def plan(
             return
         with watched() as events:
             settled, cost = plan_run(given, layout=layout, events=events, ranks=ranks)
+    page = layout.plans / settled.name / "plan.html"
     result = {
         "plan": settled.hash,
         "settled": settled.settled,
         "decisions": [decision._asdict() for decision in settled.decisions],
         "forecast": cost.as_json(),
         "samples": [sample._asdict() for sample in settled.samples],
+        "page": str(page),
     }
-    give(result, as_json=json, show=lambda console: show_plan(console, settled, cost, with_samples=True))
+
+    def show(console: Console) -> None:
+        show_plan(console, settled, cost, with_samples=True)
+        console.print(f"look at it    {page}", soft_wrap=True)
+
+    give(result, as_json=json, show=show)

@@ -30,7 +30,7 @@ class ExampleSource(Config):
     )
     split: Literal["auto", "train", "validation"] = Field(
         default="auto",
-        description="Which side its examples are on. auto: a hash of the prompt decides, so equal prompts stay together.",
+        description="Which side its examples are on. auto: a hash of the prompt decides; equal prompts stay together.",
     )
     drop_faults: bool = Field(
         default=False,

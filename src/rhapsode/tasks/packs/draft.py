@@ -53,7 +53,7 @@ MATTERS = (
     Matter(
         "the noise",
         "caretaker",
-        ("the neighbours above drill until {n} at night.", "the pump in the cellar hums.", "the door below bangs all day."),
+        ("the neighbours above drill every night.", "the pump in the cellar hums.", "the door below bangs all day."),
     ),
     Matter(
         "the rubbish",
@@ -75,7 +75,7 @@ def row(draw: Draw) -> Row:
     greeting = draw.one(GREETED)
     letter = letter if greeting else letter[0].upper() + letter[1:]
     letter = f"{greeting}{letter} {draw.one(CROSS if is_cross else CALM)} {name}"
-    facts = [_visit(draw, matter), *draw.some([_cost(draw), _access(draw), _answer_by(draw)], draw.number(1, 3))]
+    facts = _facts(draw, matter)
     notes = "; ".join(note for note, _ in facts)
     sorry = " We are sorry for the trouble that you have had." if is_cross else ""
     body = " ".join(sentence for _, sentence in facts)
@@ -84,48 +84,59 @@ def row(draw: Draw) -> Row:
     return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": draft}]}
 
 
-def _visit(draw: Draw, matter: Matter) -> tuple[str, str]:
-    who, day, hour = matter.visitor, draw.one(WEEKDAYS), draw.number(8, 17)
-    article = "An" if who[0] in "aeiou" else "A"
-    return draw.one(
+class Fact(NamedTuple):
+    """What the office notes, and how the draft says it."""
+
+    note: str
+    sentence: str
+
+
+def _facts(draw: Draw, matter: Matter) -> list[Fact]:
+    """What was done or will be, and some of what else there is to say; nobody waits for a visit that was."""
+    day, hour, who = draw.one(WEEKDAYS), draw.number(8, 17), matter.visitor
+    someone = f"{'An' if who[0] in 'aeiou' else 'A'} {who}"
+    if draw.is_one_in(4):
+        again = Fact("ring if it happens again", "Please ring us if it happens again.")
+        was = Fact(f"{who} was there {day}, mended", f"{someone} was there on {day}, and it should be mended.")
+        return [was, *draw.some([_cost(draw), again], draw.number(1, 2))]
+    comes = draw.one(
         (
-            (f"{who} {day[:3]} {hour}h", f"{article} {who} will come on {day} at {hour}:00."),
-            (f"{who} comes {day}, time open", f"{article} {who} will come on {day} at [to be filled in: the time]."),
-            (f"{who} ordered, no date yet", f"{article} {who} will come on [to be filled in: the day]."),
-            (f"{who} was there {day}, mended", f"{article} {who} was there on {day}, and it should be mended."),
+            Fact(f"{who} {day[:3]} {hour}h", f"{someone} will come on {day} at {hour}:00."),
+            Fact(f"{who} comes {day}, time open", f"{someone} will come on {day} at [to be filled in: the time]."),
+            Fact(f"{who} ordered, no date yet", f"{someone} will come on [to be filled in: the day]."),
         )
     )
+    return [comes, *draw.some([_cost(draw), _access(draw), _request(draw)], draw.number(1, 3))]
 
 
-def _cost(draw: Draw) -> tuple[str, str]:
+def _cost(draw: Draw) -> Fact:
     euros = 5 * draw.number(3, 40)
     return draw.one(
         (
-            ("free of charge", "This costs you nothing."),
-            (f"tenant pays {euros}", f"Please note that {euros} euros of the cost are yours."),
-            ("cost unclear", "What it costs is not settled yet: [to be filled in: the cost]."),
+            Fact("free of charge", "This costs you nothing."),
+            Fact(f"tenant pays {euros}", f"Please note that {euros} euros of the cost are yours."),
+            Fact("cost unclear", "What it costs is not settled yet: [to be filled in: the cost]."),
         )
     )
 
 
-def _access(draw: Draw) -> tuple[str, str]:
+def _access(draw: Draw) -> Fact:
     floor = draw.one(("first", "second", "third"))
     return draw.one(
         (
-            ("must be at home", "Somebody must be at home to open the door."),
-            ("caretaker has key", "You need not be at home; the caretaker has a key."),
-            (f"key to shop on {floor} floor", f"Please leave a key with the shop on the {floor} floor."),
+            Fact("must be at home", "Somebody must be at home to open the door."),
+            Fact("caretaker has key", "You need not be at home; the caretaker has a key."),
+            Fact(f"key to shop on {floor} floor", f"Please leave a key with the shop on the {floor} floor."),
         )
     )
 
 
-def _answer_by(draw: Draw) -> tuple[str, str]:
+def _request(draw: Draw) -> Fact:
     day = f"{draw.number(1, 28)} {draw.one(MONTHS)}"
     return draw.one(
         (
-            (f"reply by {day}", f"Please tell us by {day} whether this suits you."),
-            ("photos pls", "Please send us photographs of it."),
-            ("ring if it happens again", "Please ring us if it happens again."),
+            Fact(f"reply by {day}", f"Please tell us by {day} whether this suits you."),
+            Fact("photos pls", "Please send us photographs of it."),
         )
     )
 

@@ -1,6 +1,7 @@
 """What a loss function gives: sums, and of how many things, so that any split of a step into parts adds up."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
@@ -17,7 +18,7 @@ class Loss(NamedTuple):
 
     total: Tensor
     num_terms: int
-    measures: Mapping[str, Tensor]
+    measures: Mapping[str, Tensor] = MappingProxyType({})
     tokens: int | None = None
 
     @property

@@ -1,0 +1,68 @@
+"""The plan as a page: what will be learned, token by token, every number with its reason, and what it will cost."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+
+from rhapsode.core.report import Block, Details, Figure, Figures, Heading, Learned, Paragraph, Report, Run, Table
+from rhapsode.core.units import format_bytes, format_count, format_seconds
+from rhapsode.corpus.trees import num_learned
+from rhapsode.recipe.plan import Plan
+from rhapsode.recipe.samples import Sample, SampleToken
+from rhapsode.train.forecast import Forecast
+
+
+def plan_page(plan: Plan, cost: Forecast) -> Report:
+    """Made of what was settled alone; nothing has been spent yet."""
+    purpose = plan.recipe.task.purpose
+    blocks: list[Block] = [Figures(list(_figures(plan, cost))), Heading("What will be learned"), _said(plan)]
+    blocks += [_lengths(plan)] if plan.recipe.data.examples else []
+    blocks += [_rows(sample) for sample in plan.samples]
+    decisions = Table(("what", "value", "because"), [(d.name, d.value, d.because) for d in plan.decisions])
+    blocks += [Heading("Every number, and why"), decisions]
+    subtitle = f"{purpose} " if purpose else ""
+    return Report(f"The plan of {plan.name}", blocks, f"{subtitle}Nothing has been spent yet.", f"plan {plan.hash}")
+
+
+def _figures(plan: Plan, cost: Forecast) -> Iterator[Figure]:
+    yield Figure("time", format_seconds(cost.seconds), f"{plan.train.steps:,} steps")
+    yield Figure("memory", format_bytes(cost.memory_bytes), f"disk {format_bytes(cost.disk_bytes)}")
+    training = plan.data.training
+    share = training.num_targets / max(1, training.num_places)
+    yield Figure("learned tokens", format_count(training.num_targets), f"{share:.0%} of those that are read")
+    yield Figure("rows", f"{training.num_rows:,}", f"of {training.context:,} tokens, {training.efficiency:.0%} filled")
+
+
+def _said(plan: Plan) -> Paragraph:
+    if not plan.recipe.data.examples:
+        return Paragraph("Rows as the model will see them. Every token that is marked must be predicted.")
+    return Paragraph(
+        "Rows as the model will see them. What is marked must be predicted; the rest is only read. Nothing is cut: "
+        "every sequence stands in a row as a whole, and sees no other."
+    )
+
+
+def _lengths(plan: Plan) -> Table:
+    """How long sequences are, and how much of them is learned; none has nothing."""
+    rows = []
+    for name in ("train", "validation"):
+        split = plan.data.tokens.split(name)
+        learned = np.array([num_learned(split, index) for index in range(split.num_documents)])
+        for what, values in (("read", split.lengths), ("learned", learned)):
+            low, middle, most, top = np.percentile(values, (0, 50, 95, 100)).astype(int).tolist()
+            rows.append((f"{name}, {what}", f"{len(values):,}", f"{low:,}", f"{middle:,}", f"{most:,}", f"{top:,}"))
+    columns = ("tokens of a sequence", "sequences", "least", "median", "95% have at most", "most")
+    return Table(columns, rows, numeric=columns[1:])
+
+
+def _rows(sample: Sample) -> Block:
+    sequences = [_runs(tokens) for tokens in sample.sequences]
+    sources = list(dict.fromkeys(sample.sources))
+    title = f"Row {sample.row}: {sample.trained:,} learned, {sample.padding:,} padding"
+    shown = Learned(title, sequences, f"{len(sample.sources):,} sequences, the first of {sources[0]}")
+    return shown if len(sources) < 2 else Details(title, [shown, Paragraph(", ".join(sources))], is_open=True)
+
+
+def _runs(tokens: Sequence[SampleToken]) -> list[Run]:
+    return [Run([t.text for t in run], is_learned) for is_learned, run in groupby(tokens, key=lambda t: t.is_trained)]
