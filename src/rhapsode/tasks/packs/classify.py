@@ -85,13 +85,18 @@ BESIDE: dict[str, tuple[str, ...]] = {
     "returns": ("I do not want to send it back.", "The exchange in spring went well.", "I have kept the box."),
     "technical": ("Otherwise the {thing} works.", "The app is fine.", "I have restarted everything."),
     "account": ("I can log in.", "My name is still {name}.", "The password is not the problem."),
-    "cancellation": ("I do not want to cancel.", "The contract runs until next year.", "I have been with you for {n} years."),
+    "cancellation": (
+        "I do not want to cancel.",
+        "The contract runs until next year.",
+        "I have been with you for {n} years.",
+    ),
     "sales": ("I bought it in {city}.", "It was on offer.", "{name} sold it to me."),
 }
 THINGS = (
     "headset", "router", "lamp", "camera", "speaker", "charger", "tablet", "printer", "doorbell", "telephone", "heater",
     "radio", "projector", "drill", "watch", "keyboard",
 )  # fmt: skip
+PROMPT = f"Which team is this message for: {', '.join(MATTERS)}?\n\nMessage: {{text}}\nTeam:\n"
 STARTS = ("", "", "", "Hello, ", "Hi, ", "Dear team, ", "Once more: ", "To whom it may concern, ")
 ENDS = ("", "", "", " {name}", " Regards, {name}", " Please help.", " Sent from my phone")
 
@@ -106,7 +111,11 @@ def row(draw: Draw) -> Row:
         "n": str(draw.number(2, 90)),
     }
     matter = draw.text(matters, **known)
-    matter += "?" if matter.startswith(("does ", "what ", "which ", "is ", "when ", "can ", "may ", "where ", "how ")) else "."
+    matter += (
+        "?"
+        if matter.startswith(("does ", "what ", "which ", "is ", "when ", "can ", "may ", "where ", "how "))
+        else "."
+    )
     sentences = [matter]
     if not draw.is_one_in(3):
         beside = draw.one([texts for name, texts in BESIDE.items() if name != label])
@@ -120,8 +129,9 @@ def _typed(draw: Draw, text: str) -> str:
     """As people type: some in small letters, some with a letter lost."""
     if draw.is_one_in(4):
         text = text.lower()
+    letters = [place for place in range(1, len(text) - 1) if text[place - 1 : place + 2].isalpha()]
     if draw.is_one_in(4):
-        place = draw.number(1, len(text) - 2)
+        place = draw.one(letters)
         text = text[:place] + text[place + 1 :]
     return text
 
@@ -132,7 +142,7 @@ PACK = Pack(
     purpose="Says which of eight teams a message is for.",
     shape="completion",
     templates={
-        "prompt": f"Which team is this message for: {', '.join(MATTERS)}?\n\nMessage: {{text}}\nTeam:\n",
+        "prompt": PROMPT,
         "completion": "{label}",
     },
     scorers=("accuracy", "macro_f1"),
@@ -141,10 +151,7 @@ PACK = Pack(
     risk="A message in the wrong queue waits there, and what is rare is wrong most often.",
     review="a sample",
     checks="a few of every label each week, the rare labels first; add what was wrong to the rows",
-    prompts=(
-        f"Which team is this message for: {', '.join(MATTERS)}?\n\nMessage: The driver was friendly, but my bill is "
-        "wrong.\nTeam:\n",
-    ),
+    prompts=(PROMPT.replace("{text}", "The driver was friendly, but my bill is wrong."),),
     own_rows="messages and the queue in which they were solved; at least 30 of every label",
     row=row,
     num_rows=480,

@@ -85,7 +85,9 @@ FIRST = Result("the first of the ", "first_of", "next((<each>), None)", "next(it
 NUMBERS_AS = (
     Result("the sum of the ", "sum_of", "sum(<each>)", "sum(<all>)", "T"),
     Result("the largest of the ", "largest_of", "max((<each>), default=None)", "max(<all>, default=None)", "T | None"),
-    Result("the smallest of the ", "smallest_of", "min((<each>), default=None)", "min(<all>, default=None)", "T | None"),
+    Result(
+        "the smallest of the ", "smallest_of", "min((<each>), default=None)", "min(<all>, default=None)", "T | None"
+    ),
     LISTED,
     SORTED,
     COUNTED,

@@ -19,11 +19,22 @@ class Matter(NamedTuple):
     letters: tuple[str, ...]
 
 
+class Fact(NamedTuple):
+    """What the office notes, and how the draft says it."""
+
+    note: str
+    sentence: str
+
+
 MATTERS = (
     Matter(
         "the heating",
         "heating engineer",
-        ("the radiator in the {room} stays cold.", "since {day} there is no heating in the {room}.", "our heating knocks."),
+        (
+            "the radiator in the {room} stays cold.",
+            "since {day} there is no heating in the {room}.",
+            "our heating knocks.",
+        ),
     ),
     Matter(
         "the water",
@@ -65,6 +76,7 @@ ROOMS = ("kitchen", "bathroom", "bedroom", "hall", "cellar", "living room")
 GREETED = ("Hello, ", "Good morning, ", "Dear office, ", "")
 CROSS = ("This is the third time that I write!", "I will pay less rent if nothing happens.", "I am really angry.")
 CALM = ("Could you send somebody?", "What can be done?", "Thank you for your help.", "Please tell me what to do.")
+PROMPT = "Draft a reply to this letter from the notes.\n\nLetter: {letter}\nNotes: {notes}"
 OFFICE = "Your housing office"
 
 
@@ -80,15 +92,8 @@ def row(draw: Draw) -> Row:
     sorry = " We are sorry for the trouble that you have had." if is_cross else ""
     body = " ".join(sentence for _, sentence in facts)
     draft = f"Dear {name},\n\nthank you for your letter about {matter.about}.{sorry} {body}\n\nKind regards\n{OFFICE}"
-    prompt = f"Draft a reply to this letter from the notes.\n\nLetter: {letter}\nNotes: {notes}"
+    prompt = PROMPT.format(letter=letter, notes=notes)
     return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": draft}]}
-
-
-class Fact(NamedTuple):
-    """What the office notes, and how the draft says it."""
-
-    note: str
-    sentence: str
 
 
 def _facts(draw: Draw, matter: Matter) -> list[Fact]:
@@ -153,8 +158,10 @@ PACK = Pack(
     review="every answer",
     checks="each fact against the notes and every [to be filled in], by the person who signs",
     prompts=(
-        "Draft a reply to this letter from the notes.\n\nLetter: Hello, the lift has been standing since Monday. What can "
-        "be done? Mai Berg\nNotes: lift engineer ordered, no date yet; free of charge",
+        PROMPT.format(
+            letter="Hello, the lift has been standing since Monday. What can be done? Mai Berg",
+            notes="lift engineer ordered, no date yet; free of charge",
+        ),
     ),
     own_rows="letters with the notes and the reply that was really sent, names replaced",
     row=row,

@@ -14,13 +14,13 @@ from rhapsode.tasks.words import FIRST_NAMES, MONTHS, SURNAMES
 PROMPT = "Write this booking as JSON with name, people, date, time, phone and needs.\n\n{text}\n\nJSON:\n"
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 PARTIES: tuple[tuple[str, int], ...] = (
-    ("the two of us", 2), ("my wife and me", 2), ("my parents and the two of us", 4), ("a couple with three children", 5),
-    ("me and three colleagues", 4), ("my sister, her two boys and me", 4), ("me alone", 1), ("a party of ten", 10),
-    ("eight adults and a baby", 9), ("me, my husband and both grandmothers", 4),
+    ("the two of us", 2), ("my wife and me", 2), ("my parents and the two of us", 4), ("me alone", 1),
+    ("a couple with three children", 5), ("me and three colleagues", 4), ("my sister, her two boys and me", 4),
+    ("a party of ten", 10), ("eight adults and a baby", 9), ("me, my husband and both grandmothers", 4),
 )  # fmt: skip
 NEEDS = (
-    "a high chair", "a table outside", "a quiet corner", "vegetarian food", "room for a wheelchair", "a dog under the table",
-    "gluten-free bread", "a birthday cake",
+    "a high chair", "a table outside", "a quiet corner", "vegetarian food", "room for a wheelchair",
+    "water for the dog", "gluten-free bread", "a birthday cake",
 )  # fmt: skip
 ASKED = (
     "I would like to book a table for {people} on {date} at {time}.",
@@ -39,8 +39,8 @@ SIGNED = ("The name is {name}.", "Please put it under {name}.", "Thanks, {name}"
 CALLED = ("You reach me at {phone}.", "My number is {phone}.", "Tel. {phone}", "Call {phone} if anything changes.")
 WISHED = ("We need {needs}.", "If possible {needs}, please.", "It would be nice to have {needs}.", "Also: {needs}.")
 IDLE = (
-    "We loved the fish last time.", "A friend told me about you.", "Is the terrace heated?", "Last year we were twelve.",
-    "Do you take cards?", "We come straight from the theatre.",
+    "We loved the fish last time.", "A friend told me about you.", "Is the terrace heated?", "Do you take cards?",
+    "Last year we were twelve.", "We come straight from the theatre.",
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def row(draw: Draw) -> Row:
 
 def _people(draw: Draw) -> tuple[str, int]:
     count = draw.number(2, 12)
-    return draw.one([(f"{count} people", count), (WORDS[count], count), (f"{WORDS[count]} of us", count), *PARTIES[:]])
+    return draw.one([(f"{count} people", count), (WORDS[count], count), (f"{WORDS[count]} of us", count), *PARTIES])
 
 
 def _date(draw: Draw) -> tuple[str, str, str]:
@@ -98,13 +98,15 @@ PACK = Pack(
     line="facts out of free text as JSON, with null for what is not said",
     purpose="Writes messages that book a table as JSON.",
     shape="completion",
-    scorers=("exact", "f1"),
+    scorers=("json", "exact"),
     max_tokens=96,
     context=384,
     risk="A value that was guessed looks like one that was read, and goes on into other systems unseen.",
     review="a sample",
     checks="whether every value stands in the text; let a program refuse what is not JSON of the right fields",
-    prompts=(PROMPT.format(text="Is there a table for me and three colleagues at half past six on 3 May? Regards, Adler"),),
+    prompts=(
+        PROMPT.format(text="Is there a table for me and three colleagues at half past six on 3 May? Regards, Adler"),
+    ),
     own_rows="letters, forms or notes beside the record that was made of them, with one order of the fields",
     row=row,
 )

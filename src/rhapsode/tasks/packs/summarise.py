@@ -11,6 +11,10 @@ from rhapsode.tasks.pack import Pack, Row
 from rhapsode.tasks.words import FIRST_NAMES, MONTHS, WEEKDAYS
 
 INSTRUCTION = "Summarise these minutes: what was decided, who does what by when, and what is open."
+SHOWN = (
+    "Orchard, 3 May. Noor, Kofi and Lena came. Noor wanted to sell juice at the market. It was settled at once. "
+    "To mend the fence is up to Kofi, by Friday at the latest."
+)
 
 
 class Topic(NamedTuple):
@@ -37,7 +41,12 @@ TOPICS = (
     ),
     Topic(
         "office move",
-        ("take the rooms in Harbour Street", "stay for another year", "share a floor with the archive", "leave the lab"),
+        (
+            "take the rooms in Harbour Street",
+            "stay for another year",
+            "share a floor with the archive",
+            "leave the lab",
+        ),
         ("measure the rooms", "ask for a second offer", "count the desks", "cancel the lease of the printer"),
         ("who keeps the meeting room", "whether there are bicycle stands", "when the lift is repaired"),
     ),
@@ -55,7 +64,12 @@ TOPICS = (
     ),
     Topic(
         "canteen",
-        ("serve a second vegetarian dish", "open half an hour earlier", "raise the price of coffee", "bake our own bread"),
+        (
+            "serve a second vegetarian dish",
+            "open half an hour earlier",
+            "raise the price of coffee",
+            "bake our own bread",
+        ),
         ("talk to the cook", "try the new supplier", "repair the dishwasher", "hang up a box for complaints"),
         ("why so much food is left on Fridays", "whether guests pay more", "who cleans the terrace"),
     ),
@@ -67,7 +81,12 @@ TOPICS = (
     ),
     Topic(
         "bus line",
-        ("move the stop to the clinic", "let the bus run every twenty minutes", "use smaller buses", "end the night bus"),
+        (
+            "move the stop to the clinic",
+            "let the bus run every twenty minutes",
+            "use smaller buses",
+            "end the night bus",
+        ),
         ("count the passengers", "write to the county", "draw the new route", "test the ramp"),
         ("what the drivers say", "whether the bridge carries it", "who clears the snow"),
     ),
@@ -85,7 +104,11 @@ TOPICS = (
     ),
 )
 OPENINGS = ("Minutes of {day}, {date}.", "Meeting on {date}, topic: {title}.", "{title}, {date}. {a} took the minutes.")
-ATTENDED = ("Present: {a}, {b}, {c}.", "{a}, {b} and {c} came.", "{c} joined late; {a} and {b} were there from the start.")
+ATTENDED = (
+    "Present: {a}, {b}, {c}.",
+    "{a}, {b} and {c} came.",
+    "{c} joined late; {a} and {b} were there from the start.",
+)
 IDLE = (
     "The last minutes were approved.",
     "{a} had brought cake.",
@@ -162,10 +185,7 @@ PACK = Pack(
     risk="A summary that names the wrong person or a proposal that fell reads as well as a right one.",
     review="every answer",
     checks="the decision, the name and the day against the text, before it is sent round",
-    prompts=(
-        f"{INSTRUCTION}\nOrchard, 3 May. Noor, Kofi and Lena came. Noor wanted to sell juice at the market. It was settled "
-        "at once. To mend the fence is up to Kofi, by Friday at the latest.",
-    ),
+    prompts=(f"{INSTRUCTION}\n{SHOWN}",),
     own_rows="texts and the summaries that people wrote of them; one style, for the model learns the style too",
     row=row,
 )

@@ -13,11 +13,13 @@ from rhapsode.tasks.pack import Pack, Row
 from rhapsode.tasks.words import FIRST_NAMES, MONTHS, WEEKDAYS
 
 COLLEAGUE = "I am passing this to a colleague, who will write to you within one working day."
-NO_LOOK = "I cannot look into orders from here. Please give your number at brightleaf.example/orders, or ask for a colleague."
+NO_LOOK = (
+    "I cannot look into orders from here. Please give your number at brightleaf.example/orders, or ask for a colleague."
+)
 WHICH = "I will look that up for you. What is the number of your order? It begins with BL."
 
 ITEMS = (
-    "bamboo trellis", "bread knife", "cast iron pan", "clay plant pot", "coffee grinder", "compost bin", "copper kettle",
+    "bamboo trellis", "bread knife", "cast iron pan", "clay pot", "coffee grinder", "compost bin", "copper kettle",
     "cutting board", "folding chair", "garden hose", "glass cloche", "hedge shears", "herb planter", "kitchen scale",
     "lemon squeezer", "paella pan", "pepper mill", "pruning saw", "rain gauge", "salad bowl", "seed tray", "solar lamp",
     "stone mortar", "tea towel set", "watering can", "wok", "wooden spoon set", "zinc bucket",
@@ -84,7 +86,7 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
         "Delivery costs 4.90 euros, and nothing from 60 euros on.",
     ),
     "delivery time": (
-        ("how long does delivery take?", "if I order a {item} today, when is it here?", "how fast do you send a {item}?"),
+        ("how long does delivery take?", "if I order a {item} today, when is it here?", "how fast do you send it?"),
         "We send parcels within two working days, and they are with you one to three days later.",
     ),
     "return time": (
@@ -104,15 +106,16 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
         "We deliver to all countries of the European Economic Area. It costs 12 euros and takes about a week.",
     ),
     "gift": (
-        ("can you wrap the {item} as a gift?", "is there gift wrapping?", "I want to give the {item} as a present, do you wrap?"),
+        ("can you wrap the {item} as a gift?", "is there gift wrapping?", "the {item} is a present, do you wrap?"),
         "Yes, gift wrapping costs 3 euros. Tick the box in the basket and write your card there.",
     ),
     "voucher": (
-        ("do vouchers expire?", "how long is my gift voucher valid?", "is a voucher from last year still good for a {item}?"),
+        ("do vouchers expire?", "how long is my gift voucher valid?", "is last year's voucher good for a {item}?"),
         "Our vouchers are valid for three years from the day they were bought.",
     ),
     "guarantee": (
-        ("is there a guarantee on the {item}?", "how long is the guarantee?", "my {item} is a year old and broke. Guarantee?"),
+        ("is there a guarantee on a {item}?", "how long is the guarantee?",
+         "my {item} broke after a year. And now?"),
         "There is a guarantee of two years on everything, and of ten years on cast iron.",
     ),
     "hours": (
@@ -196,7 +199,10 @@ def _status(draw: Draw) -> Row:
 
 def _without_number(draw: Draw) -> Row:
     order = _order(draw)
-    asked = [_message("assistant", WHICH), _message("user", draw.text(NUMBERS, order=order, name=draw.one(FIRST_NAMES)))]
+    asked = [
+        _message("assistant", WHICH),
+        _message("user", draw.text(NUMBERS, order=order, name=draw.one(FIRST_NAMES))),
+    ]
     return _row(_said(draw, NO_NUMBER), *asked, *_looked_up(draw, order))
 
 
@@ -243,7 +249,9 @@ def _stock(draw: Draw) -> Row:
     if count % 3 == 0:
         said = f"The {item} is sold out. We expect more on {day}."
         return _row(asked, *_called("stock", {"item": item}, {"in_stock": 0, "expected": day}, said))
-    return _row(asked, *_called("stock", {"item": item}, {"in_stock": count}, f"We have {count} of the {item} in stock."))
+    return _row(
+        asked, *_called("stock", {"item": item}, {"in_stock": count}, f"We have {count} of the {item} in stock.")
+    )
 
 
 def _rule(draw: Draw) -> Row:

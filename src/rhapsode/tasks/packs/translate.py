@@ -70,7 +70,9 @@ VERBS = (
     Verb("repairs", "repaired", "repair", "repariert", "reparieren", "repariert", "machine"),
     Verb("carries", "carried", "carry", "trägt", "tragen", "getragen", "thing"),
     Verb("picks up", "picked up", "pick up", "holt", "abholen", "abgeholt", "thing machine", "ab"),
-    Verb("brings along", "brought along", "bring along", "bringt", "mitbringen", "mitgebracht", "thing food text", "mit"),
+    Verb(
+        "brings along", "brought along", "bring along", "bringt", "mitbringen", "mitgebracht", "thing food text", "mit"
+    ),
     Verb("eats", "ate", "eat", "isst", "essen", "gegessen", "food"),
     Verb("buys", "bought", "buy", "kauft", "kaufen", "gekauft", "thing food machine text"),
     Verb("sells", "sold", "sell", "verkauft", "verkaufen", "verkauft", "thing food machine"),
@@ -87,9 +89,10 @@ OF_OBJECTS = (
     Phrase("heavy", "schwer"), Phrase("beautiful", "schön"), Phrase("cheap", "billig"), Phrase("strange", "seltsam"),
 )  # fmt: skip
 PLACES = (
-    Phrase("in the garden", "im Garten"), Phrase("at the station", "am Bahnhof"), Phrase("in the kitchen", "in der Küche"),
-    Phrase("at the market", "auf dem Markt"), Phrase("in front of the house", "vor dem Haus"),
-    Phrase("at school", "in der Schule"), Phrase("behind the church", "hinter der Kirche"),
+    Phrase("in the garden", "im Garten"), Phrase("at the station", "am Bahnhof"),
+    Phrase("at the market", "auf dem Markt"), Phrase("in the kitchen", "in der Küche"),
+    Phrase("in front of the house", "vor dem Haus"), Phrase("at school", "in der Schule"),
+    Phrase("behind the church", "hinter der Kirche"),
 )  # fmt: skip
 TIMES = (
     Phrase("every week", "jede Woche"), Phrase("in summer", "im Sommer"), Phrase("in the evening", "am Abend"),
@@ -110,7 +113,7 @@ WEAK = {"nominative": {"m": "e", "f": "e", "n": "e"}, "accusative": {"m": "en", 
 
 
 def noun_phrase(article: str, adjective: Phrase | None, noun: Noun, case: str) -> Phrase:
-    """ "the", "a", "my" or "our" with its noun, in the nominative or the accusative."""
+    """An article ("the", "a", "my" or "our") with its noun, in the nominative or the accusative."""
     english = " ".join([*([adjective.english] if adjective else []), noun.english])
     shown = "an" if article == "a" and english[0] in "aeiou" else article
     if article == "the":
@@ -138,7 +141,7 @@ def _drawn(draw: Draw, nouns: tuple[Noun, ...], adjectives: tuple[Phrase, ...], 
     return noun_phrase(draw.one(("the", "the", "a", "my", "our")), adjective, draw.one(nouns), case)
 
 
-def _statement(draw: Draw, verb: Verb, who: Phrase, what: Phrase, place: Phrase) -> Phrase:
+def _statement(_: Draw, verb: Verb, who: Phrase, what: Phrase, place: Phrase) -> Phrase:
     return Phrase(
         f"{who.english} {verb.now} {what.english} {place.english}.",
         f"{who.german} {verb.german} {what.german} {place.german} {verb.prefix}.",
@@ -169,14 +172,14 @@ def _modal(draw: Draw, verb: Verb, who: Phrase, what: Phrase, place: Phrase) -> 
     )
 
 
-def _question(draw: Draw, verb: Verb, who: Phrase, what: Phrase, place: Phrase) -> Phrase:
+def _question(_: Draw, verb: Verb, who: Phrase, what: Phrase, place: Phrase) -> Phrase:
     return Phrase(
         f"does {who.english} {verb.plain} {what.english} {place.english}?",
         f"{verb.german} {who.german} {what.german} {place.german} {verb.prefix}?",
     )
 
 
-def _denied(draw: Draw, verb: Verb, who: Phrase, what: Phrase, place: Phrase) -> Phrase:
+def _denied(_: Draw, verb: Verb, who: Phrase, what: Phrase, place: Phrase) -> Phrase:
     """Of "a book" the German is "no book"; of "the book", "not" stands behind it."""
     if what.english.startswith(("a ", "an ")):
         return Phrase(

@@ -1,8 +1,8 @@
 """Pupils who did a sum, and a tutor who finds the step that went wrong without saying the answer.
 
-Each mistake is one that pupils make: a ten that is not carried, the smaller digit taken from the larger whichever stands
-above, a ten that is borrowed and not paid, another operation. The tutor names the step and asks; only when the pupil
-has the answer does the tutor say it.
+Each mistake is one that pupils make: a ten that is not carried, the smaller digit taken from the larger whichever
+stands above, a ten that is borrowed and not paid, another operation. The tutor names the step and asks; only when the
+pupil has the answer does the tutor say it.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from rhapsode.tasks.pack import Pack, Row
 
 
 class Sum(NamedTuple):
-    """A task, its answer, what the pupil got, the hint that this calls for, and a smaller step if that is not enough."""
+    """A task, its answer, what the pupil got and how, the hint for that, and a smaller step if it is not enough."""
 
     task: str
     answer: int
@@ -68,7 +68,7 @@ def _added(draw: Draw) -> Sum:
             (
                 tens * 10 + ones % 10,
                 f"I did {a % 10} and {b % 10}, wrote {ones % 10}, then {a // 10} and {b // 10}.",
-                f"Look at the ones: {a % 10} and {b % 10} make {ones}. You wrote the {ones % 10}; where does its ten go?",
+                f"Look at the ones: {a % 10} and {b % 10} make {ones}. You wrote {ones % 10}; where does the ten go?",
             ),
             (
                 abs(a - b),
@@ -100,7 +100,8 @@ def _subtracted(draw: Draw) -> Sum:
             ),
         )
     )
-    step = f"Take it in two steps: first {a} minus {b // 10 * 10} is {a - b // 10 * 10}. What is left without another {lower}?"
+    rest = a - b // 10 * 10
+    step = f"Take it in two steps: first {a} minus {b // 10 * 10} is {rest}. What is left without another {lower}?"
     return Sum(f"{a} - {b}", a - b, given, working, hint, step)
 
 
@@ -119,7 +120,9 @@ def _multiplied(draw: Draw) -> Sum:
             (a + b, f"I put {a} and {b} together.", f"You added. What do {b} times as many come to?"),
         )
     )
-    step = f"Take it apart: {b} times {a // 10 * 10} is {tens * 10}, and {b} times {a % 10} is {ones}. And both together?"
+    step = (
+        f"Take it apart: {b} times {a // 10 * 10} is {tens * 10}, and {b} times {a % 10} is {ones}. And both together?"
+    )
     return Sum(f"{a} * {b}", a * b, given, working, hint, step)
 
 
@@ -145,7 +148,10 @@ PACK = Pack(
     risk="A tutor that is wrong teaches the mistake, and a pupil cannot tell.",
     review="a sample",
     checks="whether the step that is named is the one that went wrong, and whether an answer was given away",
-    prompts=("I worked out 47 + 38 and got 75. Is that right?", "My answer to 52 - 17 is 35, but my friend has something else."),
+    prompts=(
+        "I worked out 47 + 38 and got 75. Is that right?",
+        "My answer to 52 - 17 is 35, but my friend has something else.",
+    ),
     own_rows="chats with good tutors, in which each hint fits the mistake; leave out names and schools",
     row=row,
 )
