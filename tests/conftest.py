@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +82,50 @@ def random_documents(shape: tuple[int, int], *, seed: int) -> Tensor:
     for row in rows[random.random(shape[0]) < 0.5]:
         row[shape[1] - int(random.integers(0, shape[1])) :] = 0
     return torch.from_numpy(rows)
+
+
+class Trees(NamedTuple):
+    """Rows [B,T] of sequences that begin alike: tree numbers, 0 or the branch's number, and positions in a sequence."""
+
+    documents: Tensor
+    branches: Tensor
+    positions: Tensor
+
+    def sequences(self, row: int) -> Iterator[list[int]]:
+        """The places of each sequence of a row: a trunk and a branch of it, or a trunk that has no branches."""
+        numbers = list(zip(self.documents[row].tolist(), self.branches[row].tolist(), strict=True))
+        for tree in sorted({tree for tree, _ in numbers}):
+            branches = sorted({branch for other, branch in numbers if other == tree})
+            for branch in [b for b in branches if b > 0] or [0]:
+                yield [place for place, number in enumerate(numbers) if number in ((tree, 0), (tree, branch))]
+
+
+def make_trees(rows: Sequence[Sequence[Sequence[int]]], *, width: int) -> Trees:
+    """Of the trees of each row: the length of the trunk, and then of each branch. What does not fit is cut off."""
+    trees = Trees(*(torch.zeros(len(rows), width, dtype=torch.long) for _ in range(3)))
+    for row, lengths in enumerate(rows):
+        places = [
+            (number, branch, place + (branch > 0) * of_tree[0])
+            for number, of_tree in enumerate(lengths, 1)
+            for branch, length in enumerate(of_tree)
+            for place in range(length)
+        ][:width]
+        for field, values in zip(trees, zip(*places, strict=True), strict=False):
+            field[row, : len(values)] = torch.tensor(values)
+    return trees
+
+
+def random_trees(shape: tuple[int, int], *, seed: int) -> Trees:
+    """Some rows of many small trees and some of few large ones, without trunk or branches too, and with padding."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(shape[0]):
+        longest, end = int(random.integers(2, shape[1] + 2)), int(random.integers(1, 2 * shape[1]))
+        row: list[list[int]] = []
+        while sum(map(sum, row)) < end:
+            row.append([int(random.integers(0, longest)), *random.integers(1, longest, random.integers(0, 5)).tolist()])
+        rows.append(row)
+    return make_trees(rows, width=shape[1])
 
 
 def positions_of(documents: Tensor) -> Tensor:

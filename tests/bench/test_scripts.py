@@ -9,11 +9,13 @@ import zstandard
 from tests.bench.conftest import BENCH
 from tests.conftest import make_texts
 
+from rhapsode.kernels import native
+
 pytestmark = pytest.mark.slow
 
 
-def run(script, *options, cwd):
-    command = [sys.executable, BENCH / script, "--size", "tiny", "--threads", "1", *map(str, options)]
+def run(script, *options, cwd, shape=("--size", "tiny")):
+    command = [sys.executable, BENCH / script, *shape, "--threads", "1", *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -65,3 +67,16 @@ def test_ablations_change_one_thing_at_equal_time(tmp_path, mix):
     speeds = json.loads((tmp_path / "out/bench/ablation_speeds.json").read_text())
     assert records["as planned"]["tokens"] == pytest.approx(0.5 * speeds["as planned"], rel=0.2)
     assert said.count("| as planned |") == 1
+
+
+@pytest.mark.skipif(not native.has_attention(), reason="this processor does not multiply bfloat16")
+def test_shared_prefixes_are_measured_as_trees_and_as_documents(tmp_path):
+    said = run("shared_prefixes.py", "--rounds", 2, "--heads", 2, 1, 32, cwd=tmp_path, shape=())
+    (record,) = kept(tmp_path / "out/bench/shared_prefixes.jsonl")
+    assert said.count("\n") == len(record["families"]) + 2
+    for family in record["families"]:
+        trunk, branches, length = (family[name] for name in ("trunk", "branches", "length"))
+        tokens, tiles = family["less"]
+        assert tokens == pytest.approx(branches * (trunk + length) / (trunk + branches * length))
+        assert 0.5 < tiles <= tokens
+        assert len(family["rounds"]) == 2

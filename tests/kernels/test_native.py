@@ -18,7 +18,7 @@ from rhapsode.kernels import native
 from rhapsode.kernels.adamw import Adam, accumulate, adamw, adamw_plain
 from rhapsode.kernels.attention import DenseAttend, Weighing, attend_plain, document_mask
 from rhapsode.kernels.cross_entropy import IGNORE, chunked_cross_entropy, cross_entropy_plain
-from rhapsode.kernels.flash_attention import are_contiguous, first_keys
+from rhapsode.kernels.flash_attention import are_contiguous
 from rhapsode.kernels.norm import rms_norm, rms_norm_plain
 from rhapsode.kernels.rope import rotate, rotate_plain, rotation
 from rhapsode.kernels.squares import BLOCK, squares, squares_plain
@@ -86,7 +86,7 @@ def test_attention_is_the_plain_one(B: int, T: int, K: int, G: int, C: int, wind
         lambda *heads: attend_plain(*heads, weighing, mask=mask),
         q, k, v, most=0.006 if T > 60 else 0.03,
     )  # fmt: skip
-    assert attend._firsts, "the operator in C did not run"
+    assert attend._stretches, "the operator in C did not run"
 
 
 @needs_attention
@@ -125,13 +125,6 @@ def test_documents_that_come_back_are_not_taken_for_contiguous_ones() -> None:
     heads = [random(1, 4, 2, 32, seed=n) for n in range(3)]
     found = DenseAttend(returning, dtype=torch.bfloat16)(0, *heads, Weighing(0.2))
     assert distance(found, attend_plain(*heads, Weighing(0.2), mask=document_mask(returning))) < 0.01
-
-
-@given(length=st.integers(1, 40), window=st.none() | st.integers(1, 45), seed=st.integers(0, 999))
-def test_first_keys_are_the_first_that_the_mask_shows(length: int, window: int | None, seed: int) -> None:
-    documents = documents_of(2, length, seed=seed)
-    mask = document_mask(documents, window=window)[:, 0]
-    assert torch.equal(first_keys(documents, window=window).long(), mask.long().argmax(-1))
 
 
 @pytest.mark.parametrize("size", [1, 31, 64, 384])
@@ -228,7 +221,8 @@ def everything() -> list[Tensor]:
     positions = torch.arange(150).expand(2, -1)
     turn = rotation(positions, torch.logspace(0, -3, 32), dtype=torch.bfloat16)
     q, k, v = product.split((4, 2, 2), -2)
-    attend = DenseAttend(torch.ones(2, 150, dtype=torch.long), dtype=torch.bfloat16)
+    branches = torch.tensor([[0] * 70 + [1] * 50 + [2] * 30, [0] * 150])
+    attend = DenseAttend(torch.ones_like(branches), branches, dtype=torch.bfloat16)
     seen = attend(0, rotate(rms_norm(q, w, 1e-5), turn), rms_norm(k, w, 1e-5), v, Weighing(0.1))
     loss = chunked_cross_entropy(swiglu(seen.flatten(-2)), random(300, 128, seed=6), positions).total
     grads = torch.autograd.grad(loss, (product, w))

@@ -142,8 +142,11 @@ def pack_trees(trees: Sequence[Tree], lengths: Sequence[int] | Ints, *, context:
     for index in largest_first.tolist():
         members[row[index]].append(trees[index])
     pieces = [[piece for n, tree in enumerate(own, start=1) for piece in _grown(tree, n, inputs)] for own in members]
-    columns = np.array([piece for own in pieces for piece in own], dtype=np.int64).reshape(-1, len(Piece._fields)).T
-    return Packing(context, _offsets([len(own) for own in pieces]), *columns, num_targets=num_targets)
+    table = np.array([piece for own in pieces for piece in own], dtype=np.int64).reshape(-1, len(Piece._fields))
+    document, start, length, tree, branch = table.T
+    return Packing(
+        context, _offsets([len(own) for own in pieces]), document, start, length, tree, branch, num_targets=num_targets
+    )
 
 
 def _grown(tree: Tree, number: int, inputs: Ints) -> Iterator[Piece]:
@@ -182,7 +185,7 @@ def batch(
 def _lay(rows: Rows, at: tuple[int, slice], piece: Piece, split: Documents, *, begin: int | None) -> None:
     document, start, length, tree, branch = piece
     stop = start + length + 1
-    ids, learned = split.document(document)[start:stop], split.learned(document)
+    ids, learned = split.document(document)[start:stop].astype(np.int64), split.learned(document)
     rows.ids[at] = ids[:-1]
     if tree:
         rows.positions[at] = np.arange(start, start + length)

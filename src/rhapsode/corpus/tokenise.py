@@ -197,8 +197,9 @@ class _Tally:
         self.num_ids = 0
 
     def add(self, entry: Entry) -> None:
-        folder, slash, _ = entry.source.partition("#")[0].partition("/")
-        group = folder if slash else "."
+        place = entry.source.partition("#")[0]
+        folder, slash, _ = place.partition("/")
+        group = folder if slash else "." if entry.learned is None else place
         self.documents[group] += 1
         self.num_bytes[group] += entry.num_bytes
         self.num_tokens[group] += len(entry.ids) - 2 if entry.learned is None else sum(entry.learned)

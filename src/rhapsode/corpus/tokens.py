@@ -118,7 +118,8 @@ class TokenSplit:
         self._check(index)
         if not self._learned:
             return None
-        return self._learned[self._shard[index]][self._start[index] : self._stop[index]]
+        learned: npt.NDArray[np.bool_] = self._learned[self._shard[index]][self._start[index] : self._stop[index]]
+        return learned
 
     @cached_property
     def examples(self) -> Ints:

@@ -10,16 +10,16 @@ Shapes: B windows of T positions, M measured tokens, D width, V vocabulary.
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
-from rhapsode.corpus.tokens import TokenSplit
 from rhapsode.evaluate.arrays import Floats, Ints
 from rhapsode.evaluate.windows import Window, batches, slide
 from rhapsode.kernels.attention import DenseAttend
@@ -33,6 +33,21 @@ CHUNK_SCORES = 2**26
 _SECONDS_BETWEEN_REPORTS = 0.5
 
 
+class Documents(Protocol):
+    """Documents by number: a split of a tokens directory, or texts in memory."""
+
+    def document(self, index: int) -> npt.NDArray[np.integer]:
+        """The ids; the first is given and not measured."""
+        ...
+
+    def learned(self, index: int) -> npt.NDArray[np.bool_] | None:
+        """For each id whether it is measured; None where all are."""
+        ...
+
+    def document_bytes(self, index: int) -> int: ...
+    def document_id(self, index: int) -> str: ...
+
+
 class Measured(NamedTuple):
     """[documents] the bits that the model needs, and the bytes of the text."""
 
@@ -43,7 +58,7 @@ class Measured(NamedTuple):
 @torch.inference_mode()
 def measure_bits(
     model: Decoder,
-    split: TokenSplit,
+    split: Documents,
     *,
     documents: Sequence[int],
     context: int,
@@ -90,7 +105,7 @@ def measure_bits(
     return Measured(bits.numpy(), np.array([split.document_bytes(i) for i in documents], dtype=np.int64))
 
 
-def _windows(split: TokenSplit, documents: Sequence[int], *, context: int, stride: int) -> Iterator[Window]:
+def _windows(split: Documents, documents: Sequence[int], *, context: int, stride: int) -> Iterator[Window]:
     """The windows of all documents; each names its document by its place in `documents`."""
     for place, index in enumerate(documents):
         yield from slide(len(split.document(index)) - 1, document=place, context=context, stride=stride)
@@ -135,7 +150,7 @@ def _surprise(model: Decoder, hidden_MD: Tensor, targets_M: Tensor) -> Tensor:
     return torch.cat(nats)
 
 
-def _require_finite(bits: Tensor, split: TokenSplit, documents: Sequence[int]) -> None:
+def _require_finite(bits: Tensor, split: Documents, documents: Sequence[int]) -> None:
     broken = (~bits.isfinite()).nonzero()
     if len(broken):
         name = split.document_id(documents[int(broken[0])])

@@ -5,6 +5,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from rhapsode.core.config import Config, Count, Share
+from rhapsode.core.errors import RhapsodeError
+from rhapsode.evaluate.scorers.registry import SCORERS, known
 
 BaselineName = Literal["base", "xz", "kneser-ney"]
 
@@ -28,6 +30,63 @@ class GateConfig(Config):
     )
 
 
+class GeneralConfig(Config):
+    """Text that has nothing to do with the task, on which a tuned model shows what it forgot."""
+
+    documents: Count = Field(
+        default=32,
+        description="Documents of English prose and Python from Python's own library, drawn by hash; 0 measures none.",
+    )
+    characters: Count = Field(default=2000, ge=200, description="Longest piece of a document.")
+
+
+class TaskEvaluationConfig(Config):
+    """What the model's answers to held-out examples are worth, beside those of the model that it started from."""
+
+    scorers: tuple[str, ...] = Field(
+        min_length=1,
+        strict=False,
+        description="What judges answers; the first decides the verdict. There are "
+        f"{', '.join(SCORERS)}; recall is written recall:LABEL.",
+    )
+    max_tokens: Count = Field(default=128, ge=1, description="Longest answer, in tokens; what is longer is cut.")
+    temperature: float = Field(default=0.0, ge=0, description="0 always takes the likeliest token.")
+    items: Count | None = Field(
+        default=None, ge=1, description="Ask at most so many held-out examples, drawn by hash; all if absent."
+    )
+    shots: tuple[Count, ...] = Field(
+        default=(0, 1, 3, 5),
+        min_length=1,
+        strict=False,
+        description="How many training examples the untuned model may see before a question; the best is taken.",
+    )
+    shots_items: Count = Field(
+        default=60,
+        ge=1,
+        description="Training examples on which the best number of shots is found; never held-out ones.",
+    )
+    examples: Count = Field(
+        default=6, description="Answers shown side by side: the largest gains and the largest losses; 0 shows none."
+    )
+    general: GeneralConfig = Field(
+        default=GeneralConfig(), description="Whether the model forgot what it could before."
+    )
+
+    @model_validator(mode="after")
+    def _scorers_make_sense(self) -> Self:
+        for name in self.scorers:
+            try:
+                known(name)
+            except RhapsodeError as error:
+                raise ValueError(f"{error.message}; {error.hint}") from None
+        if self.scorers[0].startswith("recall:"):
+            raise ValueError("recall of one label cannot decide: a model that says nothing else has all of it")
+        for name in ("scorers", "shots"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name} names one twice")
+        return self
+
+
 class EvaluateConfig(Config):
     """Bits per byte on held-out documents, beside baselines on the same documents."""
 
@@ -48,6 +107,9 @@ class EvaluateConfig(Config):
     confidence: Share = Field(default=0.95, gt=0, lt=1, description="Share of the intervals that hold the true value.")
     resamples: Count = Field(default=2000, ge=100, description="Draws of held-out documents behind an interval.")
     seed: Count = Field(default=0, description="Seed of every draw: documents, intervals, prompts.")
+    task: TaskEvaluationConfig | None = Field(
+        default=None, description="Answers to held-out examples and what they are worth; absent, none are asked for."
+    )
     samples: SamplesConfig = Field(default=SamplesConfig(), description="Completions of held-out prompts.")
     gate: GateConfig = Field(default=GateConfig(), description="What a release must pass.")
 

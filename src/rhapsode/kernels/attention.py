@@ -4,7 +4,8 @@ On a CPU torch's fused attention reaches a tenth of the speed of a bfloat16 matr
 processor multiplies it, attention is our own (`flash_attention.py`), and on a GPU it is torch's over ranges of tokens
 (`varlen_attention.py`). Elsewhere the fast path is two batched matrix products and a softmax, in blocks of queries: a
 block looks only at the keys between the beginning of its first query's window and its own end, which leaves out most of
-what is masked anyway. Attention never crosses from one document to the next.
+what is masked anyway. Attention never crosses from one document to the next, nor between branches of a tree: sequences
+that begin alike can lie in a row as one trunk and what each goes on with.
 
 Shapes: B rows, T positions, H query heads, K key/value heads, C head size. q [B,T,H,C]; k, v [B,T,K,C]; documents
 [B,T].
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhapsode.kernels import flash_attention, varlen_attention
-from rhapsode.kernels.flash_attention import attend_flash, first_keys
+from rhapsode.kernels.flash_attention import Stretches, attend_flash, key_stretches
 from rhapsode.kernels.varlen_attention import attend_ranges, bounds
 
 QUERY_BLOCK = 128
@@ -46,11 +47,22 @@ class Attend(Protocol):
         ...
 
 
-def document_mask(documents: Tensor, *, window: int | None = None) -> Tensor:
-    """[B,T] document numbers -> [B,1,T,T]: True where a query (row) may see a key (column)."""
+def document_mask(documents: Tensor, branches: Tensor | None = None, *, window: int | None = None) -> Tensor:
+    """[B,T] document numbers -> [B,1,T,T]: True where a query (row) may see a key (column).
+
+    Args:
+        branches: [B,T] of documents that are trees: 0 in the trunk, which every branch sees, and from 1 on in branches,
+            which see nothing of each other.
+        window: so many keys are seen, the nearest. To every branch the end of the trunk is as near as if nothing lay
+            between.
+    """
     seen = (documents[:, :, None] == documents[:, None, :]).tril_()
+    if branches is None:
+        return (seen if window is None else seen.triu_(1 - window))[:, None]
+    seen &= (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
     if window is not None:
-        seen = seen.triu_(1 - window)
+        positions = seen.sum(-1)
+        seen &= positions[:, :, None] - window < positions[:, None, :]
     return seen[:, None]
 
 
@@ -139,15 +151,29 @@ def attend_blocked(q: Tensor, k: Tensor, v: Tensor, weighing: Weighing, *, bias:
     return out.permute(0, 3, 1, 2, 4).reshape(B, T, H, C)
 
 
+def _without_empty_trunks(documents: Tensor, branches: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Rows in which nothing is shared are rows of documents, for which there are faster ways."""
+    if branches is None or not branches.any():
+        return documents, None
+    if ((branches == 0) & (documents > 0)).any():
+        return documents, branches
+    return documents * (branches.max() + 1) + branches, None
+
+
 class DenseAttend:
     """Attention within the documents of a batch of packed rows; one instance a batch, shared by all layers.
+
+    A document may be a tree, of sequences that begin alike: the trunk is what they share, where `branches` [B,T] is 0,
+    and each has a branch, from 1 on. Every sequence is attended to as if it were a document of its own; the trunk is
+    there once. The decoder's positions in a branch go on where the trunk ends.
 
     What a query may see depends on the layer's window alone, and is worked out once for each that occurs.
     """
 
-    def __init__(self, documents: Tensor, *, dtype: torch.dtype) -> None:
-        self._documents, self._dtype = documents, dtype
-        self._firsts: dict[int | None, Tensor] = {}
+    def __init__(self, documents: Tensor, branches: Tensor | None = None, *, dtype: torch.dtype) -> None:
+        self._documents, self._branches = _without_empty_trunks(documents, branches)
+        self._dtype = dtype
+        self._stretches: dict[int | None, Stretches] = {}
         self._biases: dict[int | None, Tensor] = {}
         self._masks: dict[int | None, Tensor] = {}
         self._is_narrow = dtype == torch.bfloat16 and documents.device.type == "cpu"
@@ -157,35 +183,38 @@ class DenseAttend:
         if window is not None and window >= self._documents.shape[1]:
             window = None
         if q.device.type != "cpu" or weighing.softcap is not None:
-            if weighing.softcap is None and varlen_attention.suits(q, k) and self._are_contiguous:
+            has_ranges = self._branches is None and weighing.softcap is None
+            if has_ranges and varlen_attention.suits(q, k) and self._are_contiguous:
                 return attend_ranges(q, k, v, weighing.scale, at=self._bounds, window=window)
             return attend_plain(q, k, v, weighing, mask=self._mask(window))
         if self._is_narrow and flash_attention.suits(q) and self._are_contiguous:
-            return attend_flash(q, k, v, weighing.scale, first=self._first(window))
+            return attend_flash(q, k, v, weighing.scale, stretches=self._seen(window))
+        if self._branches is not None:
+            weighing = weighing._replace(window=None)  # what is near to a branch may lie far back in its row
         return attend_blocked(q, k, v, weighing, bias=self._bias(window))
 
     @cached_property
     def _are_contiguous(self) -> bool:
-        return flash_attention.are_contiguous(self._documents)
+        return flash_attention.are_contiguous(self._documents, self._branches)
 
     @cached_property
     def _bounds(self) -> Tensor:
         return bounds(self._documents)
 
-    def _first(self, window: int | None) -> Tensor:
-        if window not in self._firsts:
-            self._firsts[window] = first_keys(self._documents, window=window)
-        return self._firsts[window]
+    def _seen(self, window: int | None) -> Stretches:
+        if window not in self._stretches:
+            self._stretches[window] = key_stretches(self._documents, self._branches, window=window)
+        return self._stretches[window]
 
     def _mask(self, window: int | None) -> Tensor:
         if window not in self._masks:
-            self._masks[window] = document_mask(self._documents, window=window)
+            self._masks[window] = document_mask(self._documents, self._branches, window=window)
         return self._masks[window]
 
     def _bias(self, window: int | None) -> Tensor:
         """0 where a query may look and -inf elsewhere, [B,T,T]."""
         if window not in self._biases:
-            mask = document_mask(self._documents, window=window)[:, 0]
+            mask = document_mask(self._documents, self._branches, window=window)[:, 0]
             bias = torch.zeros(mask.shape, dtype=self._dtype, device=mask.device)
             self._biases[window] = bias.masked_fill_(~mask, float("-inf"))
         return self._biases[window]

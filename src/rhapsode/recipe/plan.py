@@ -11,7 +11,7 @@ the plan means, and has a hash of its own: a run may go on elsewhere as long as 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from rhapsode.core.errors import PlanRefused
 from rhapsode.core.events import Events, stage
 from rhapsode.core.manifest import is_complete, read_manifest, value_sha256, writing
 from rhapsode.core.report import Report
+from rhapsode.corpus.config import Source
+from rhapsode.corpus.examples.config import ExampleSource
 from rhapsode.corpus.examples.prepare import prepare_examples
 from rhapsode.corpus.packing import Packing
 from rhapsode.corpus.prepare import prepare
@@ -90,7 +92,7 @@ class Plan:
     def recipe_in_full(self) -> Recipe:
         """The recipe as it can be read from any folder: paths in it are absolute."""
         data, kind = self.recipe.data, "examples" if self.recipe.data.examples else "sources"
-        given = data.examples or data.sources
+        given: Sequence[Source | ExampleSource] = data.given
         paths = [expand(s.path, key=f"data.{kind}[{i}].path", base=self.base_dir) for i, s in enumerate(given)]
         absolute = [s.model_copy(update={"path": str(p.absolute())}) for s, p in zip(given, paths, strict=True)]
         update: dict[str, Any] = {"data": data.model_copy(update={kind: absolute})}
@@ -187,6 +189,19 @@ def _rows(tokens: Tokens, name: str, *, recipe: Recipe, events: Events) -> Packi
 
 def _tell(data: Data, events: Events) -> None:
     train, held_out = (data.tokens.split(name) for name in ("train", "validation"))
+    if (family := data.tokens.manifest.facts.get("examples")) is not None:
+        events.emit(
+            "examples",
+            family=family,
+            examples=int(train.examples[-1]) + 1,
+            held_out=int(held_out.examples[-1]) + 1,
+            learned=data.training.num_targets,
+            read=data.training.num_places,
+            rows=data.training.num_rows,
+            context=data.training.context,
+            efficiency=data.training.efficiency,
+        )
+        return
     events.emit(
         "tokens",
         vocabulary=data.tokenizer.vocab_size,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,6 +22,7 @@ from rhapsode.text.sandbox import SANDBOX
 
 if TYPE_CHECKING:
     from rhapsode.text.chat import Message
+    from rhapsode.text.markup import Place
     from rhapsode.text.tokenizer import Tokenizer
 
 _SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-8 has no bytes for it, so others could not read it
@@ -43,6 +45,7 @@ class Conversation:
         self._shield = self._markup.shield([tokenizer.chat_template, *_strings([*rows, *tools])])
         self._rows = [self._covered_row(row) for row in rows]
         self._tools = self._covered(list(tools)) or None
+        self._parts: dict[str, list[int]] = {}
 
     def text(self, stop: int | None = None, *, add_generation_prompt: bool) -> str:
         """The messages before number `stop` as the template writes them, still shielded.
@@ -69,16 +72,38 @@ class Conversation:
             RhapsodeError: the template does not let them be told apart; the error says why.
         """
         whole = self.text(add_generation_prompt=add_generation_prompt)
-        ids = self.ids(whole)
+        ids, places = self.ids(whole), self._markup.places(whole)
+        special = {place.token for place in places}
+        at = [index for index, token in enumerate(ids) if token in special]
         mask = [False] * len(ids)
         for index, row in enumerate(self._rows):
             if row["role"] == "assistant":
-                start, stop = self._answer(index, whole)
-                before, after = self.ids(whole[:start]), self.ids(whole[:stop])
-                if ids[: len(before)] != before or ids[: len(after)] != after:
+                start, stop = (self._num_ids(whole, ids, at, places, end) for end in self._answer(index, whole))
+                if start is None or stop is None:
                     _refuse(index, "joins an answer with the text before it in one token")
-                mask[len(before) : len(after)] = [True] * (len(after) - len(before))
+                mask[start:stop] = [True] * (stop - start)
         return mask
+
+    def _num_ids(
+        self, whole: str, ids: Sequence[int], at: Sequence[int], places: Sequence[Place], end: int
+    ) -> int | None:
+        """How many of the ids stand for the text before character `end`; None if no number of them does.
+
+        Text between special tokens is encoded by itself, so only what follows the last one before `end` is in question.
+
+        Args:
+            at: where among the ids the special tokens stand, which stand in the text at `places`.
+        """
+        before = bisect_right(places, end, key=lambda place: place.stop)
+        known, first = (at[before - 1], places[before - 1].start) if before and len(at) == len(places) else (0, 0)
+        rest = self._ids_of_part(whole[first:end])
+        return known + len(rest) if ids[known : known + len(rest)] == rest else None
+
+    def _ids_of_part(self, text: str) -> list[int]:
+        """Many parts are the same: what stands before every answer."""
+        if text not in self._parts:
+            self._parts[text] = self.ids(text)
+        return self._parts[text]
 
     def _rendered(self, rows: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool) -> str:
         variables = {

@@ -67,7 +67,7 @@ def memory_floor(plan: TrainPlan) -> int:
     compute = PRECISIONS[plan.precision].itemsize
     spec, is_frozen = plan.spec, plan.adapter is not None
     scored = min(chunk_of(spec.vocab_size), plan.micro_batch_rows * plan.context)
-    loss = spec.vocab_size * ((0 if is_frozen else 4 * spec.width) + 2 * compute * scored)
+    loss = spec.vocab_size * ((0 if is_frozen else 4 * spec.width) + compute * scored)
     weights = compute * spec.parameters if plan.storage in (None, "bf16") else spec.parameters // 2
     copies = 2 if needs_reference(plan.objective) and not is_frozen else 1
     return trained(plan) * (4 * 2 + compute) + weights * copies + 4 * moments(plan) + loss + saving_bytes(plan)

@@ -51,9 +51,8 @@ class Objective(Protocol):
 
 
 def hidden_states(model: Decoder, batch: Batch) -> Tensor:
-    """What the projection to the vocabulary gets, [B,T,D]; attention stays within documents."""
-    apart = batch.documents * (int(batch.branches.max()) + 1) + batch.branches
-    attend = DenseAttend(apart, dtype=model.embedding.weight.dtype)
+    """What the projection to the vocabulary gets, [B,T,D]; attention stays within documents, or a tree's sequences."""
+    attend = DenseAttend(batch.documents, batch.branches, dtype=model.embedding.weight.dtype)
     hidden: Tensor = model(batch.ids, batch.positions, attend=attend)
     return hidden if model.spec.logit_scale == 1 else hidden * model.spec.logit_scale
 
@@ -61,7 +60,7 @@ def hidden_states(model: Decoder, batch: Batch) -> Tensor:
 class NextToken:
     """Every learned token is predicted from those before it in its document; of examples, the answers are learned."""
 
-    measures = ()
+    measures: tuple[str, ...] = ()
 
     def __init__(self, name: str = "next_token") -> None:
         self.__name__ = name
@@ -72,4 +71,4 @@ class NextToken:
         return Loss(found.total, found.tokens)
 
 
-next_token = NextToken()
+next_token: Objective = NextToken()

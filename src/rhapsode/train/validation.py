@@ -114,11 +114,15 @@ class Validation:
 
 
 def documents_by_source(split: TokenSplit) -> dict[str, list[int]]:
-    """The documents of each source of the recipe, by the first folder of the place they came from; largest first."""
+    """The documents of each source of the recipe, by the first folder of the place they came from; largest first.
+
+    Those of examples are told apart by their file.
+    """
     found: dict[str, list[int]] = {}
     for index in range(split.num_documents):
-        folder, slash, _ = split.document_source(index).partition("#")[0].partition("/")
-        found.setdefault(folder if slash else ".", []).append(index)
+        place = split.document_source(index).partition("#")[0]
+        folder, slash, _ = place.partition("/")
+        found.setdefault(folder if slash else place if split.is_learned_in_part else ".", []).append(index)
     sizes = {source: sum(map(split.document_bytes, documents)) for source, documents in found.items()}
     largest = sorted(found, key=lambda source: -sizes[source])
     if len(largest) <= MOST_SOURCES:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.corpus.examples.example import Completion, Conversation, Example, Feedback, Messages, Preference, Text
+from rhapsode.corpus.examples.example import Completion, Conversation, Example, Feedback, Messages, Preference
 from rhapsode.text.chat import Message, render
 from rhapsode.text.tokenizer import Tokenizer
 
@@ -34,6 +34,7 @@ def encode(example: Example, *, tokenizer: Tokenizer, stops: Collection[int]) ->
         RhapsodeError: the chat template refuses it, nothing of it would be learned, or an answer does not end with one
             of the `stops`, so that the model would learn not to stop where it is told to.
     """
+    found: list[Encoded]
     match example:
         case Conversation(messages, tools):
             found = [_conversation(messages, tools, "answer", tokenizer)]
@@ -46,8 +47,8 @@ def encode(example: Example, *, tokenizer: Tokenizer, stops: Collection[int]) ->
             found = [_answer(prompt, answer, tools, role, tokenizer) for role, answer in pair]
         case Feedback(prompt, completion, label, tools):
             found = [_answer(prompt, completion, tools, "good" if label else "bad", tokenizer)]
-        case Text(text):
-            ids = [*tokenizer.prefix, *tokenizer.encode(text), tokenizer.eos]
+        case _:
+            ids = [*tokenizer.prefix, *tokenizer.encode(example.text), tokenizer.eos]
             return [Encoded(ids, [False, *[True] * (len(ids) - 1)], "answer")]
     return [_checked(one, stops, tokenizer) for one in found]
 

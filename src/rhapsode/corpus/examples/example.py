@@ -76,8 +76,10 @@ def _value(part: object) -> object:
 
 def from_value(value: Mapping[str, Any], *, kind: str) -> Example:
     """What `to_value` gave of an example of this kind (the name of its class, in small letters)."""
-    made = {_named(one): one for one in (Conversation, Completion, Preference, Feedback, Text)}[kind]
-    return made(**{name: _part(part) if name != "tools" else tuple(part) for name, part in value.items()})
+    kinds: tuple[type[Any], ...] = (Conversation, Completion, Preference, Feedback, Text)
+    made = {_named(one): one for one in kinds}[kind]
+    example: Example = made(**{name: _part(part) if name != "tools" else tuple(part) for name, part in value.items()})
+    return example
 
 
 def example_of(document: Document) -> Example:
@@ -107,8 +109,17 @@ def family_of(example: Example) -> str:
             return "answers"
 
 
-def prompt_text(example: Example) -> str:
-    """All that is said before the first answer, which is what the example asks; of a text, all of it."""
+def opening(example: Example) -> str:
+    """All that is said before the first answer; of a text, all of it. Examples that open alike belong together."""
+    return _before(example, is_last=False)
+
+
+def question(example: Example) -> str:
+    """All that is said before the last answer; of a text, all of it."""
+    return _before(example, is_last=True)
+
+
+def _before(example: Example, *, is_last: bool) -> str:
     match example:
         case Text():
             return example.text
@@ -117,9 +128,13 @@ def prompt_text(example: Example) -> str:
         case _:
             if isinstance(example.prompt, str):
                 return example.prompt
-            messages = example.prompt
-    first = next((i for i, m in enumerate(messages) if m.role == "assistant"), len(messages))
-    return "\n".join(message.content for message in messages[: first or 1])
+            messages = (*example.prompt, _ANSWER)
+    answers = [i for i, message in enumerate(messages) if message.role == "assistant"] or [len(messages)]
+    stop = answers[-1 if is_last else 0]
+    return "\n".join(message.content for message in messages[: stop or 1])
+
+
+_ANSWER = Message(role="assistant", content="")
 
 
 def _named(kind: type) -> str:

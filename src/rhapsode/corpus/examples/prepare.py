@@ -1,8 +1,8 @@
 """Files of examples to a corpus: validated whole, deduplicated, split by prompt, and written once for each key.
 
 It is a corpus like any other, whose documents are examples in their canonical JSON. The side of an example is that of
-its prompt, and prompts that differ in case, spaces or punctuation alone are one: no answer is asked for in validation
-that was learned in training.
+what it opens with, and openings that differ in case, spaces or punctuation alone are one: no answer is asked for in
+validation that was learned in training.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from rhapsode.corpus.config import DataConfig
 from rhapsode.corpus.digests import code_sha256
 from rhapsode.corpus.documents import KIND, REPORT, document_id
 from rhapsode.corpus.examples.config import ExampleSource
-from rhapsode.corpus.examples.example import Example, family_of, prompt_text, to_value
+from rhapsode.corpus.examples.example import Example, family_of, opening, question, to_value
 from rhapsode.corpus.examples.rows import digest_of
 from rhapsode.corpus.examples.validate import Validated, validate
 from rhapsode.corpus.shards import DOCUMENTS, DROPPED, Shards
@@ -138,12 +138,12 @@ class _Sorter:
         licence = item.source.licence
         for fault in validated.dropped:
             tally.read += 1
-            source = f"{item.label}/{item.path.name}#row{fault.row}"
+            source = f"{item.label}#row{fault.row}"
             tally.drop("validate", fault.kind, source=source, detail=fault.what, size=0)
             self.dropped.add(("", "", source, licence, "{}", "validate", fault.kind, fault.what), size=0)
         for number, example in validated.examples():
             tally.read += 1
-            source = f"{item.label}/{item.path.name}#row{number}"
+            source = f"{item.label}#row{number}"
             self._one_family(example, source)
             text = json.dumps(to_value(example), ensure_ascii=False)
             row = (document_id(source, "", text), text, source, licence, _meta(example))
@@ -172,15 +172,14 @@ class _Sorter:
         self.family = family
 
     def _place(self, given: ExampleSource, example: Example, source: str) -> tuple[int, Side]:
-        """The prompt's place in the split, and its side.
+        """The place of its opening in the split, and its side.
 
         Raises:
             RhapsodeError: files that are given a side each have the same prompt.
         """
-        key = same_prompt(prompt_text(example))
-        place = position(key, seed=self._config.split.seed)
+        place = position(same_prompt(opening(example)), seed=self._config.split.seed)
         side = side_of(place, validation=self._config.split.validation) if given.split == "auto" else given.split
-        known, first = self._sides.setdefault(_hash(key), (side, source))
+        known, first = self._sides.setdefault(_hash(same_prompt(question(example))), (side, source))
         if known != side and given.split == "auto":
             side = known
         elif known != side:

@@ -26,7 +26,7 @@ class Reference(NamedTuple):
 class Preferences:
     """DPO, IPO, ORPO or SimPO; a term is a pair."""
 
-    measures = ("reward_chosen", "reward_rejected", "right")
+    measures: tuple[str, ...] = ("reward_chosen", "reward_rejected", "right")
 
     def __init__(self, name: str, numbers: Mapping[str, float], *, reference: Reference | None) -> None:
         self.__name__ = name

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.train.rewards.sandbox import Outcome, run_python
+from rhapsode.evaluate.scorers.sandbox import Outcome, run_python
 
 Run = Callable[..., Outcome]
 

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.train.rewards.conftest import Run
+from tests.evaluate.scorers.conftest import Run
 
 import rhapsode
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.train.rewards.sandbox import LIMITS, run_python
+from rhapsode.evaluate.scorers.sandbox import LIMITS, run_python
 
 SHORT = LIMITS._replace(seconds=3.0)
 
@@ -301,7 +301,7 @@ def test_ends_by_a_signal_are_told(run: Run) -> None:
 def test_when_whoever_asked_is_killed_the_program_ends(walls: None, tmp_path: Path) -> None:
     asking = textwrap.dedent("""
         import sys
-        from rhapsode.train.rewards.sandbox import LIMITS, run_python
+        from rhapsode.evaluate.scorers.sandbox import LIMITS, run_python
         print("started", flush=True)
         run_python({"main.py": "import time; time.sleep(1000)"}, main="main.py", limits=LIMITS._replace(seconds=500.0))
     """)
@@ -377,7 +377,7 @@ def test_somebody_without_any_rights_has_walls_as_well(walls: str, walls_of_anyb
     """In another process, as nobody, if these tests are run by root; with an interpreter that nobody may read."""
     script = textwrap.dedent("""
         import json, sys
-        from rhapsode.train.rewards.sandbox import LIMITS, run_python
+        from rhapsode.evaluate.scorers.sandbox import LIMITS, run_python
         limits = LIMITS._replace(seconds=2.0, processes=10, output_bytes=1000)
         for name, program in json.loads(sys.argv[2]).items():
             outcome = run_python({"main.py": program}, main="main.py", limits=limits, walls=sys.argv[1])
@@ -418,7 +418,7 @@ def walls_of_anybody() -> Path:
 
 def test_a_machine_that_allows_no_walls_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As in a container without the right to make namespaces."""
-    monkeypatch.setattr("rhapsode.train.rewards.sandbox.JAIL", stub := tmp_path / "jail.py")
+    monkeypatch.setattr("rhapsode.evaluate.scorers.sandbox.JAIL", stub := tmp_path / "jail.py")
     stub.write_text('print(\'{"ended": "refused", "what": "unshare: Operation not permitted"}\')')
     with pytest.raises(RhapsodeError) as error:
         run_python({"main.py": ""}, main="main.py")

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.train.rewards.sandbox import LIMITS
-from rhapsode.train.rewards.unit_tests import program_of, run_tests, split_tests, unit_tests
+from rhapsode.evaluate.scorers.sandbox import LIMITS
+from rhapsode.evaluate.scorers.unit_tests import program_of, run_tests, split_tests, unit_tests
 
 TESTS = ["assert add(1, 2) == 3", "assert add(-1, 1) == 0", "assert add('a', 'b') == 'ab'"]
 pytestmark = pytest.mark.usefixtures("walls")

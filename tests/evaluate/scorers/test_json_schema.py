@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.train.rewards.json_schema import json_schema
+from rhapsode.evaluate.scorers.json_schema import json_schema
 
 PERSON = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.train.rewards.number import final_number, number
+from rhapsode.evaluate.scorers.number import final_number, number
 
 CASES = {
     "She sold 48/2 = <<48/2=24>>24 clips in May.\n#### 72": Fraction(72),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.train.rewards.sandbox import LIMITS, Limits, Outcome, Walls, run_python
+from rhapsode.evaluate.scorers.sandbox import LIMITS, Limits, Outcome, Walls, run_python
 
 FAULT_BYTES = 4096
 """What a fault of 300 characters may take as JSON."""

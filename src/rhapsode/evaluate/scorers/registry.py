@@ -1,0 +1,84 @@
+"""The scorers by name. Each is a module that is imported when it is asked for; a new one is a file and a line here.
+
+Names are known without numpy, so that a recipe can be checked.
+"""
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from rhapsode.core.errors import RhapsodeError
+
+if TYPE_CHECKING:
+    from rhapsode.evaluate.scorers.scorer import Scorer
+
+_HERE = "rhapsode.evaluate.scorers"
+
+
+class Known(NamedTuple):
+    """Where a scorer is: a function from an answer and what is wanted to 0..1, or a class; and what it says of a model.
+
+    Attributes:
+        argument: what must stand behind the name and a colon, if anything.
+        is_of_labels: what is wanted is one of a few labels.
+    """
+
+    where: str
+    what: str
+    argument: str = ""
+    is_of_labels: bool = False
+
+
+SCORERS = {
+    "exact": Known("exact:exact", "answers that are the wanted text, to the letter"),
+    "accuracy": Known("labels:accuracy", "answers that are the wanted label", is_of_labels=True),
+    "recall": Known("labels:Recall", "of the items that want one label, those that get it", "LABEL", is_of_labels=True),
+    "macro_f1": Known("labels:MacroF1", "the mean of every label's F1", is_of_labels=True),
+    "f1": Known("words:f1", "words in common with the wanted text, as in SQuAD"),
+    "rouge1": Known("rouge:rouge1", "words of the wanted text"),
+    "rouge2": Known("rouge:rouge2", "pairs of words of the wanted text"),
+    "rougeL": Known("rouge:rouge_l", "words of the wanted text in its order"),
+    "chrf": Known("ngrams:Chrf", "pieces of words of the wanted text"),
+    "bleu": Known("ngrams:Bleu", "runs of words of the wanted text"),
+    "number": Known("number:number", "answers that come to the wanted number"),
+    "json": Known("json_fields:json_fields", "fields of the wanted JSON value"),
+    "json_schema": Known("json_schema:json_schema", "answers that are JSON of the wanted shape"),
+    "unit_tests": Known("unit_tests:unit_tests", "programs that pass their tests"),
+}
+
+
+def known(name: str) -> Known:
+    """What is known of the scorer of this name, such as `accuracy` or `recall:out_of_scope`.
+
+    Raises:
+        RhapsodeError: there is none, or its argument is missing or too much.
+    """
+    plain, colon, argument = name.partition(":")
+    if plain not in SCORERS:
+        near = difflib.get_close_matches(plain, SCORERS, n=1)
+        raise RhapsodeError(
+            f"there is no scorer called {plain!r}",
+            f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(SCORERS)}",
+        )
+    found = SCORERS[plain]
+    if found.argument and not argument.strip():
+        raise RhapsodeError(f"the scorer {plain!r} needs to know of what", f"write {plain}:{found.argument}")
+    if colon and not found.argument:
+        raise RhapsodeError(f"the scorer {plain!r} takes nothing behind its name, not {argument!r}", f"write {plain}")
+    return found
+
+
+def scorer(name: str) -> "Scorer":
+    """The scorer of this name.
+
+    Raises:
+        RhapsodeError: as `known`.
+    """
+    from rhapsode.evaluate.scorers.scorer import Mean
+
+    module, _, attribute = known(name).where.partition(":")
+    found = getattr(importlib.import_module(f"{_HERE}.{module}"), attribute)
+    if not isinstance(found, type):
+        return Mean(name, found)
+    made: Scorer = found(name.partition(":")[2]) if known(name).argument else found()
+    return made
