@@ -15,6 +15,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.text.chat import Function, Message, Rendered, ToolCall, read_messages, render
+from rhapsode.text.templates import GEMMA, suitable
 from rhapsode.text.tokenizer import Tokenizer
 
 Make = Callable[..., Path]
@@ -188,8 +189,14 @@ TEMPLATES = {
     "mistral": ("mistral", MISTRAL),
     "deepseek": ("qwen", DEEPSEEK),
     "phi": ("qwen", PHI),
+    "gemma": ("gemma", GEMMA),
 }
-ENDS = {"qwen": "<|im_end|>", "llama3": "<|eot_id|>", "mistral": "</s>", "deepseek": "<|im_end|>", "phi": "<|im_end|>"}
+ENDS = {
+    **dict.fromkeys(("qwen", "deepseek", "phi"), "<|im_end|>"),
+    "llama3": "<|eot_id|>",
+    "mistral": "</s>",
+    "gemma": "<end_of_turn>",
+}
 WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {
@@ -487,3 +494,25 @@ def test_messages_are_openai_s() -> None:
     assert first.tool_calls[0].function.arguments == '{"x": 1}'
     assert read_messages([first.row(), second.row()]) == [first, second]
     assert second.row() == given[1]
+
+
+def test_a_vocabulary_with_the_turns_of_gemma_gets_a_template_with_tools(make: Make) -> None:
+    """Gemma's own words for turns, and for tools those of the ChatML that is written here."""
+    bare = Tokenizer.load(make("gemma"))
+    known = suitable(bare.special_names)
+    assert known is not None
+    loaded = Tokenizer.load(make("gemma", chat_template=known.template))
+    messages = [
+        Message(role="system", content="Be short."),
+        Message(role="user", content="Oslo?"),
+        asked("", call("weather", {"place": "Oslo"})),
+        Message(role="tool", content="rain", tool_call_id="call00000"),
+        Message(role="assistant", content="Rain."),
+    ]
+    rendered = render(messages, tokenizer=loaded, tools=[WEATHER])
+    learned = loaded.decode([i for i, is_learned in zip(rendered.ids, rendered.mask, strict=True) if is_learned])
+    assert learned == '<tool_call>\n{"name": "weather", "arguments": {"place": "Oslo"}}\n</tool_call>Rain.'
+    text = "".join(loaded.show(i) for i in rendered.ids)
+    assert text.startswith("<bos><start_of_turn>user\nBe short.\n\n# Tools\n")
+    assert "</tool_call>\n\nOslo?<end_of_turn>\n<start_of_turn>model\n<tool_call>" in text
+    assert "<start_of_turn>user\n<tool_response>\nrain\n</tool_response><end_of_turn>\n" in text

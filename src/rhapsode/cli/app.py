@@ -16,6 +16,7 @@ from rhapsode.core.errors import Interrupted, RecipeError, RhapsodeError
 TRACEBACK = "RHAPSODE_TRACEBACK"
 
 VERBS = {
+    "new": "A project to begin in: recipe, made-up rows, what to do.",
     "plan": "Everything that would happen, with nothing spent.",
     "prepare": "Sources to a clean corpus and its tokens.",
     "train": "A corpus to a model.",

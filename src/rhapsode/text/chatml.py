@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 START_OF_TURN, END_OF_TURN = "<|im_start|>", "<|im_end|>"
 
-_TOOLS_BEFORE = (
+TOOLS_BEFORE = (
     "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
     "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
 )
-_TOOLS_BEHIND = (
+TOOLS_BEHIND = (
     "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
     '<tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n'
     "</tool_call>"
 )
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """`text` as a string in jinja. It has neither a backslash nor a single quote."""
     return "'" + text.replace("\n", "\\n") + "'"
 
@@ -41,9 +41,9 @@ CHATML = (
     "{% if tools %}"
     "{{ '<|im_start|>system\\n' }}"
     "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\\n\\n' }}{% endif %}"
-    "{{ " + _literal(_TOOLS_BEFORE) + " }}"
+    "{{ " + literal(TOOLS_BEFORE) + " }}"
     "{% for tool in tools %}{{ '\\n' + (tool | tojson) }}{% endfor %}"
-    "{{ " + _literal(_TOOLS_BEHIND) + " + '<|im_end|>\\n' }}"
+    "{{ " + literal(TOOLS_BEHIND) + " + '<|im_end|>\\n' }}"
     "{% endif %}"
     "{% for message in messages %}"
     "{% set content = message['content'] or '' %}"
@@ -109,7 +109,7 @@ def _turns(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> I
     if tools:
         lines = "".join("\n" + json.dumps(tool, ensure_ascii=False) for tool in tools)
         said = messages[0].content + "\n\n" if has_system else ""
-        yield "system", said + _TOOLS_BEFORE + lines + _TOOLS_BEHIND
+        yield "system", said + TOOLS_BEFORE + lines + TOOLS_BEHIND
     for index, message in enumerate(messages):
         if message.role == "system" and index:
             raise RhapsodeError(

@@ -460,5 +460,5 @@ def test_every_kind_of_fault_is_sought(tmp_path: Path) -> None:
     """No kind that is only a name."""
     kinds = {value for name, value in vars(fault).items() if name.isupper() and isinstance(value, str)}
     told = {kind for _, kind, *_ in FAULTS}
-    elsewhere = {fault.UNREADABLE, fault.NO_PROMPT, fault.SAME_ANSWERS, fault.BAD_LABEL}
+    elsewhere = {fault.UNREADABLE, fault.NO_PROMPT, fault.SAME_ANSWERS, fault.BAD_LABEL, fault.EMPTY_COLUMN}
     assert kinds == told | elsewhere

@@ -23,6 +23,11 @@ class ExampleSource(Config):
     fields: dict[str, str] = Field(
         default={}, description="Names of the file's fields -> names that the shape has for them: {question: prompt}."
     )
+    templates: dict[str, str] = Field(
+        default={},
+        description="Names that the shape has -> text around columns of the file, for files of plain columns: "
+        "{prompt: 'Which topic? {text}', completion: '{label}'}.",
+    )
     split: Literal["auto", "train", "validation"] = Field(
         default="auto",
         description="Which side its examples are on. auto: a hash of the prompt decides; equal prompts stay together.",

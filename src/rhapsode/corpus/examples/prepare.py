@@ -88,6 +88,7 @@ def _write(config: DataConfig, inputs: Sequence[_Input], work: Writing, events: 
                 item.path,
                 shape=None if item.source.shape == "auto" else item.source.shape,
                 fields=item.source.fields,
+                templates=item.source.templates,
                 drop_faults=item.source.drop_faults,
                 max_row_bytes=config.max_document_bytes,
             )

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.units import MiB
-from rhapsode.core.yaml import Key, format_key
+from rhapsode.core.yaml import format_key
 from rhapsode.corpus.examples.checks import problems
 from rhapsode.corpus.examples.column import place_of
+from rhapsode.corpus.examples.columns import Columns, columns_of
 from rhapsode.corpus.examples.example import Example
 from rhapsode.corpus.examples.fault import (
     OTHER_SHAPE,
@@ -27,7 +28,7 @@ from rhapsode.corpus.examples.fault import (
 )
 from rhapsode.corpus.examples.repeats import Repeats
 from rhapsode.corpus.examples.rows import digest_of, read_rows
-from rhapsode.corpus.examples.shapes.registry import SHAPES, Numbered, names_of, recognise, shape_named
+from rhapsode.corpus.examples.shapes.registry import Numbered, names_of, recognise, shape_named
 from rhapsode.corpus.examples.shapes.shape import Shape, unread
 from rhapsode.corpus.readers.record import NOT_JSON, REST_UNREADABLE, Flaw, Row
 
@@ -49,7 +50,7 @@ class Validated:
 
     Attributes:
         shape: the name of the shape that it has.
-        fields: names of the file -> names of the shape, for those that differ.
+        columns: how its columns become fields of that shape.
         digest: sha256 of the file.
         num_rows: rows read; `num_examples` of them are good.
         faults: the first few; `counts` has how many there are of each kind.
@@ -60,7 +61,7 @@ class Validated:
 
     path: Path
     shape: str
-    fields: Mapping[str, str]
+    columns: Columns
     digest: str
     max_row_bytes: int
     num_rows: int = 0
@@ -79,7 +80,7 @@ class Validated:
         """
         if digest_of(self.path) != self.digest:
             raise RhapsodeError(f"{self.path} has changed since it was validated", "validate it again")
-        for found in _found(self.path, shape_named(self.shape), self.fields, self.max_row_bytes, Counter()):
+        for found in _found(self.path, shape_named(self.shape), self.columns, self.max_row_bytes, Counter()):
             if found.example is not None:
                 yield found.number, found.example
 
@@ -99,6 +100,7 @@ def validate(
     *,
     shape: str | None = None,
     fields: Mapping[str, str] | None = None,
+    templates: Mapping[str, str] | None = None,
     drop_faults: bool = False,
     max_row_bytes: int = 64 * MiB,
 ) -> Validated:
@@ -108,17 +110,18 @@ def validate(
         path: the file.
         shape: its shape; by default that of its first rows.
         fields: names of the file -> names of the shape, where they differ: {"question": "prompt"}.
+        templates: names of the shape -> text with columns of the file: {"prompt": "Translate: {en}"}.
         drop_faults: leave rows out that have a fault; else one fault refuses the file.
         max_row_bytes: rows that are longer are faults and never held in memory.
 
     Raises:
         RhapsodeError: there is a fault and `drop_faults` is off, no row is good, or the file cannot be read to its end.
     """
-    fields = _known(fields or {})
+    columns = columns_of(fields or {}, templates or {})
     digest = digest_of(path)
-    chosen = shape_named(shape) if shape is not None else _recognised(path, fields, max_row_bytes)
-    result = Validated(path, chosen.name, fields, digest, max_row_bytes)
-    for found in _found(path, chosen, fields, max_row_bytes, result.unread):
+    chosen = shape_named(shape) if shape is not None else _recognised(path, columns, max_row_bytes)
+    result = Validated(path, chosen.name, columns, digest, max_row_bytes)
+    for found in _found(path, chosen, columns, max_row_bytes, result.unread):
         result.add(found)
     if digest_of(path) != digest:
         raise RhapsodeError(f"{path} changed while it was read", "stop what writes to it, or read a copy of it")
@@ -129,16 +132,9 @@ def validate(
     return result
 
 
-def _known(fields: Mapping[str, str]) -> Mapping[str, str]:
-    known = sorted({key for shape in SHAPES.values() for key in shape.keys})
-    if unknown := [name for name in fields.values() if name not in known]:
-        raise RhapsodeError(f"fields: no shape has a field {unknown[0]!r}", f"the fields are {', '.join(known)}")
-    return dict(fields)
-
-
-def _recognised(path: Path, fields: Mapping[str, str], max_row_bytes: int) -> Shape:
+def _recognised(path: Path, columns: Columns, max_row_bytes: int) -> Shape:
     rows = enumerate(read_rows(path, max_bytes=max_row_bytes), 1)
-    good = (Numbered(number, _renamed(row.value, fields)) for number, row in rows if isinstance(row, Row))
+    good = (Numbered(number, columns.outline(row.value)) for number, row in rows if isinstance(row, Row))
     first = list(islice(good, _FIRST_ROWS))
     if not first:
         raise RhapsodeError(f"{path} has no row that can be read", "name another file, or say which shape to read")
@@ -146,19 +142,22 @@ def _recognised(path: Path, fields: Mapping[str, str], max_row_bytes: int) -> Sh
 
 
 def _found(
-    path: Path, shape: Shape, fields: Mapping[str, str], max_row_bytes: int, unread_fields: Counter[str]
+    path: Path, shape: Shape, columns: Columns, max_row_bytes: int, unread_fields: Counter[str]
 ) -> Iterator[Found]:
-    back = {theirs: ours for ours, theirs in fields.items()}
     for number, row in enumerate(read_rows(path, max_bytes=max_row_bytes), 1):
         if isinstance(row, Flaw):
             yield Found(number, None, [_unreadable(number, row)])
             continue
-        value = _renamed(row.value, fields)
+        try:
+            value = columns.read(row.value)
+        except Misshapen as error:
+            yield Found(number, None, [_fault(number, row, error.problem)])
+            continue
         example, wrong = _judged(value, shape)
         if wrong:
-            yield Found(number, None, [_fault(number, row, problem, back) for problem in wrong])
+            yield Found(number, None, [_fault(number, row, columns.back(problem)) for problem in wrong])
         else:
-            unread_fields.update(unread(value, shape))
+            unread_fields.update(unread(value, shape) | columns.unused(row.value))
             yield Found(number, example, [])
 
 
@@ -177,20 +176,11 @@ def _judged(value: Any, shape: Shape) -> tuple[Example | None, list[Problem]]:
     return example, [problem._replace(key=shape.place(value, problem.key)) for problem in problems(example)]
 
 
-def _renamed(value: Any, fields: Mapping[str, str]) -> Any:
-    """The row under the shape's names. A field whose name another has been given is left unread, and told."""
-    if not fields or not isinstance(value, dict):
-        return value
-    taken = fields.values()
-    return {fields.get(name, f"{name} of the file" if name in taken else name): item for name, item in value.items()}
-
-
-def _fault(number: int, row: Row, problem: Problem, back: Mapping[str, str]) -> Fault:
-    key: Key = (back.get(str(problem.key[0]), problem.key[0]), *problem.key[1:]) if problem.key else ()
+def _fault(number: int, row: Row, problem: Problem) -> Fault:
     line, column = row.line, row.column
     if row.text and column:
-        line, column = place_of(row.text, key, line=line, column=column)
-    return Fault(problem.kind, number, line, column, format_key(key), problem.what, problem.mend)
+        line, column = place_of(row.text, problem.key, line=line, column=column)
+    return Fault(problem.kind, number, line, column, format_key(problem.key), problem.what, problem.mend)
 
 
 def _unreadable(number: int, flaw: Flaw) -> Fault:

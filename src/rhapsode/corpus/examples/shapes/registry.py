@@ -70,7 +70,7 @@ def recognise(rows: Sequence[Numbered], *, file: str) -> Shape:
     if () in groups:
         first = groups[()][0]
         raise RhapsodeError(
-            f"{file}: row {first.number} looks like no shape that is known: it {_fields(first.value)}", _hint()
+            f"{file}: row {first.number} looks like no shape that is known: it {described(first.value)}", _hint()
         )
     looks = [f"{_numbers(group)} like {' and like '.join(names)}" for names, group in groups.items()]
     if len(groups) > 1:
@@ -89,7 +89,8 @@ def _numbers(rows: Sequence[Numbered]) -> str:
     return f"rows {shown}{more} look" if len(rows) > 1 else f"row {shown} looks"
 
 
-def _fields(value: object) -> str:
+def described(value: object) -> str:
+    """What a row has, to go on with "the row ..."."""
     if not isinstance(value, Mapping):
         return "is no object"
     names = [str(name)[:40] for name in list(value)[:_MOST_FIELDS]]

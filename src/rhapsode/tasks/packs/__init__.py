@@ -1,0 +1,1 @@
+"""The packs, one module each."""
