@@ -15,7 +15,7 @@ from rhapsode.core.errors import RecipeError
 from rhapsode.core.events import Events
 from rhapsode.corpus.config import DataConfig
 from rhapsode.corpus.documents import iter_documents
-from rhapsode.corpus.examples.example import Completion, Conversation, Example, example_of, prompt_text, said
+from rhapsode.corpus.examples.example import Completion, Conversation, Example, example_of, opening, said
 from rhapsode.corpus.examples.prepare import prepare_examples, same_prompt
 from rhapsode.corpus.examples.validate import validate
 from rhapsode.tasks.pack import Pack
@@ -73,7 +73,7 @@ print(json.dumps(rows_of(pack_named({pack.name!r}))))
 
 
 def test_prompts_differ_by_more_than_spelling_and_numbers(pack: Pack) -> None:
-    prompts = [prompt_text(example) for example in examples(pack.name)]
+    prompts = [opening(example) for example in examples(pack.name)]
     assert len({same_prompt(prompt) for prompt in prompts}) == pack.num_rows
     if pack.name != "tutor":  # where numbers are what is asked
         without = {re.sub(r"\d+", "0", prompt) for prompt in prompts}
@@ -98,7 +98,7 @@ def test_both_sides_of_the_split_have_all_that_there_is_and_nothing_in_common(pa
     ]
     assert sum(map(len, sides)) == pack.num_rows, "nothing was a duplicate"
     assert 0.08 * pack.num_rows < len(sides[1]) < 0.25 * pack.num_rows
-    asked = [{same_prompt(prompt_text(example)) for example in side} for side in sides]
+    asked = [{same_prompt(opening(example)) for example in side} for side in sides]
     assert not asked[0] & asked[1]
 
 

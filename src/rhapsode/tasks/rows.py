@@ -5,7 +5,7 @@ rows are combinations that were not trained on.
 """
 
 from rhapsode.corpus.examples.columns import columns_of
-from rhapsode.corpus.examples.example import Example, prompt_text
+from rhapsode.corpus.examples.example import Example, opening
 from rhapsode.corpus.examples.prepare import same_prompt
 from rhapsode.corpus.examples.shapes.registry import shape_named
 from rhapsode.tasks.draw import Draw
@@ -20,7 +20,7 @@ def rows_of(pack: Pack) -> list[Row]:
     draw, found = Draw(pack.name), dict[bytes, Row]()
     for _ in range(pack.num_rows * MOST_DRAWS):
         row = pack.row(draw)
-        found.setdefault(same_prompt(prompt_text(example_of(pack, row))), row)
+        found.setdefault(same_prompt(opening(example_of(pack, row))), row)
         if len(found) == pack.num_rows:
             return list(found.values())
     raise AssertionError(f"{pack.name} has only {len(found)} different prompts")
