@@ -180,7 +180,7 @@ def test_a_run_that_fails_does_not_hold_up_the_others_and_models_are_measured_la
 
 def test_a_sweep_goes_on_where_it_was_stopped(recipe, tmp_path, monkeypatch):
     """The second run is stopped before it is measured, as a signal would."""
-    from rhapsode.recipe import run as walking
+    from rhapsode.recipe import findings as walking
 
     evaluate_run = walking.evaluate_run
 

@@ -163,7 +163,7 @@ def test_every_piece_begins_as_the_base_has_always_read_it(based_path, tmp_path)
     if plan.train.spec.family == "gemma3_text":
         assert said["every piece begins with"] == "<bos>"
         assert set(starts.tolist()) == {plan.data.tokenizer.bos}
-        assert {sample.tokens[0].text for sample in plan.samples} == {"<bos>"}
+        assert {sample.sequences[0][0].text for sample in plan.samples} == {"<bos>"}
     else:
         assert "every piece begins with" not in said
         assert len(set(starts.tolist())) > 1

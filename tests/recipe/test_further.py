@@ -18,7 +18,8 @@ from rhapsode.kernels.attention import DenseAttend
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import load_recipe
 from rhapsode.recipe.plan import Plan
-from rhapsode.recipe.run import Walk, evaluate_run, plan_run, train_run, walking
+from rhapsode.recipe.findings import evaluate_run
+from rhapsode.recipe.run import Walk, plan_run, train_run, walking
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.trainer import first_weights
 from rhapsode.weights.directory import load_model, stop_tokens
@@ -51,7 +52,7 @@ def further(based_path: Path, tmp_path: Path) -> Further:
     heard: list[Event] = []
     layout = Layout(tmp_path / "out")
     walk, plan, model = train(based_path, layout, Events(heard.append))
-    evaluation, _ = evaluate_run(walk, plan, model)
+    evaluation, *_ = evaluate_run(walk, plan, model)
     assert plan.base is not None
     return Further(based_path, plan.base.directory, layout, plan, model, evaluation, heard)
 

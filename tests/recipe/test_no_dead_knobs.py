@@ -17,7 +17,8 @@ from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe, load_recipe
 from rhapsode.recipe.plan import make_plan
 from rhapsode.recipe.recipe import Recipe
-from rhapsode.recipe.run import evaluate_run, plan_run, train_run, walking
+from rhapsode.recipe.findings import evaluate_run
+from rhapsode.recipe.run import plan_run, train_run, walking
 from rhapsode.recipe.sweep.members import Sweep, load_runs
 
 # A value for every field that must change what happens to the corpus of conftest.py. A new field needs one here.

@@ -9,6 +9,7 @@ from rich.text import Text
 from rhapsode.cli.console import table
 from rhapsode.core.units import format_bytes, format_count, format_seconds
 from rhapsode.evaluate.evaluation import Evaluation
+from rhapsode.evaluate.task_evaluation import TaskEvaluation, range_of
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.report import Spoken
 from rhapsode.recipe.samples import SampleToken
@@ -45,6 +46,19 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
     console.print(table("Held-out text", columns, rows, right=(1, 3, 4)))
     if found.gate is not None:
         console.print(f"gate {'passed' if found.gate.passed else 'not passed'}: {found.gate.sentence}", soft_wrap=True)
+
+
+def show_task(console: Console, found: TaskEvaluation) -> None:
+    """What answers are worth before and after, and the verdict."""
+    models = [("after", found.after), *([("before", found.before)] if found.before is not None else [])]
+    rows = [
+        (score.scorer, name, f"{score.value:.3f}", range_of(score), f"{model.prompt}, {model.shots:.0f} examples")
+        for name, model in models
+        for score in model.scores
+    ]
+    columns = ("", "", "score", f"{found.confidence:.0%} interval", "asked")
+    console.print(table("What its answers are worth", columns, rows, right=(2,)))
+    console.print(Text(found.verdict, style="bold"), soft_wrap=True)
 
 
 def show_spoken(console: Console, spoken: Sequence[Spoken]) -> None:

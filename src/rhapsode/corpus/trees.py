@@ -9,6 +9,9 @@ import numpy as np
 from rhapsode.corpus.packing import Packing, Tree, pack, pack_trees
 from rhapsode.corpus.tokens import TokenSplit
 
+LEAST_SHARED = 60
+"""Ids from which on a trunk saves more than its second stretch of keys costs (`bench/shared_prefixes.py`)."""
+
 
 def pack_split(split: TokenSplit, *, context: int, documents: Sequence[int] | None = None) -> Packing:
     """The rows of a split: of text in pieces, of examples in trees.
@@ -30,17 +33,34 @@ def pack_split(split: TokenSplit, *, context: int, documents: Sequence[int] | No
 
 
 def trees(split: TokenSplit, documents: Sequence[int]) -> Iterator[Tree]:
-    """A tree for each example."""
+    """A tree for each example; what its sequences begin with is its trunk, where that pays."""
     for _, own in groupby(documents, key=lambda index: int(split.examples[index])):
-        yield Tree(tuple(own), 0)
+        members = tuple(own)
+        yield Tree(members, _trunk(split, members))
+
+
+def _trunk(split: TokenSplit, members: Sequence[int]) -> int:
+    """The ids that all begin with, but for the last: it predicts what differs. Nothing in it is learned."""
+    if len(members) < 2:
+        return 0
+    sequences = [split.document(index) for index in members]
+    shared = min(len(sequence) for sequence in sequences)
+    for other in sequences[1:]:
+        differs = np.flatnonzero(sequences[0][:shared] != other[:shared])
+        shared = int(differs[0]) if len(differs) else shared
+    for index in members:
+        learned = split.learned(index)
+        shared = shared if learned is None else min(shared, int(learned.argmax()))
+    return shared - 1 if shared > LEAST_SHARED else 0
 
 
 def too_long(split: TokenSplit, *, context: int) -> list[int]:
     """The sequences of examples that do not fit into a row."""
     if not split.is_learned_in_part:
         return []
-    sizes = np.bincount(split.examples, weights=split.lengths - 1) if split.num_documents else np.zeros(0)
-    return np.flatnonzero(sizes[split.examples] > context).tolist() if split.num_documents else []
+    whole = trees(split, range(split.num_documents))
+    sizes = ((tree, tree.trunk + sum(int(split.lengths[d]) - 1 - tree.trunk for d in tree.documents)) for tree in whole)
+    return [document for tree, size in sizes if size > context for document in tree.documents]
 
 
 def num_learned(split: TokenSplit, index: int) -> int:

@@ -22,7 +22,7 @@ from rhapsode.corpus.examples.example import (
     Text,
     Tools,
     example_of,
-    prompt_text,
+    opening,
 )
 from rhapsode.corpus.examples.prepare import same_prompt
 from rhapsode.evaluate.held_out import rank
@@ -78,7 +78,7 @@ def item_of(example: Example, *, name: str) -> Item | None:
             asked = None
     if asked is None:
         return None
-    group = hashlib.blake2b(same_prompt(prompt_text(example)), digest_size=8).hexdigest()
+    group = hashlib.blake2b(same_prompt(opening(example)), digest_size=8).hexdigest()
     return Item(name, group, *asked, tools)
 
 

@@ -110,7 +110,8 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, so
     if torch.is_grad_enabled():
         total: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, targets, softcap)  # type: ignore[no-untyped-call]
     else:
-        chunks = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
-        losses = [cross_entropy_plain(rows, weight, target, softcap=softcap) for rows, target in chunks]
+        size = chunk_of(weight.shape[0])
+        chunks = zip(hidden.split(size), targets.split(size), strict=True)
+        losses = [_loss_and_slope(F.linear(rows, weight), target, softcap=softcap)[0] for rows, target in chunks]
         total = torch.stack(losses).sum()
     return LossSum(total, len(kept))

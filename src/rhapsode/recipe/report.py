@@ -26,9 +26,11 @@ from rhapsode.core.report import (
 )
 from rhapsode.core.units import format_bytes, format_count, format_seconds
 from rhapsode.evaluate.evaluation import Evaluation
+from rhapsode.evaluate.task_evaluation import TaskEvaluation
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.report_cost import cost
 from rhapsode.recipe.report_learning import last_of_each, learning
+from rhapsode.recipe.report_task import task_blocks
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,13 @@ def write_report(
     model: Path,
     evaluation: Evaluation,
     spoken: Sequence[Spoken],
+    task: TaskEvaluation | None,
     events: Sequence[Event],
 ) -> Path:
     """Write `run_dir/report.html`."""
     steps = last_of_each(events, "step")
     blocks: list[Block] = [
+        *([] if task is None else task_blocks(task)),
         *_quality(plan, evaluation, steps),
         *learning(events, clip=plan.train.clip),
         *_samples(spoken),

@@ -25,6 +25,7 @@ from rhapsode.evaluate.task_evaluation import Answered, LabelScore, Score, SideB
 MOST_BARS = 20
 MOST_CONFUSIONS = 12
 LONGEST_TITLE = 90
+HEADING = "## What its answers are worth"
 MOST_MOVED = 5
 
 
@@ -49,7 +50,7 @@ def task_section(found: TaskEvaluation) -> str:
     """Markdown for the model card."""
     columns, rows = _score_rows(found)
     lines = [
-        "## What its answers are worth",
+        HEADING,
         "",
         f"**{_escaped(found.verdict)}**",
         "",

@@ -8,24 +8,18 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rhapsode.conformance.vectors import add_conformance
 from rhapsode.core.errors import GateNotPassed, Interrupted, PlanRefused, RhapsodeError
-from rhapsode.core.events import Events, JsonLines, Listener, read_events, stage
+from rhapsode.core.events import Events, JsonLines, Listener, stage
 from rhapsode.core.lock import locked
 from rhapsode.core.machine import examine
 from rhapsode.core.manifest import digest, value_sha256
 from rhapsode.core.units import format_bytes
-from rhapsode.engine.completion import complete
-from rhapsode.engine.load import load_engine
-from rhapsode.engine.sampling import Sampling
-from rhapsode.evaluate.evaluate import evaluate
 from rhapsode.evaluate.evaluation import Evaluation
-from rhapsode.evaluate.probes import probes
-from rhapsode.evaluate.questions import questions
 from rhapsode.recipe.begin import DOCUMENTS, FACT
 from rhapsode.recipe.card import card_text
 from rhapsode.recipe.layout import Layout
@@ -33,9 +27,6 @@ from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.pace import here_on
 from rhapsode.recipe.plan import Plan, changes, copy_plan, make_plan, meaning, read_plan, write_plan
 from rhapsode.recipe.plan_page import plan_page
-from rhapsode.recipe.report import Spoken, write_report
-from rhapsode.text.chat import Message, render
-from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.checkpoints import Evidence
 from rhapsode.train.forecast import Forecast, forecast, memory_floor
 from rhapsode.train.loop import Run
@@ -45,7 +36,6 @@ from rhapsode.train.signals import stop_wishes
 from rhapsode.train.trackers import trackers
 from rhapsode.train.trainer import Trainer
 from rhapsode.weights.checkpoint import MERGED, TrainingState, checkpoints, read_state
-from rhapsode.weights.directory import load_model
 from rhapsode.weights.merge.adapter import merge_adapter
 
 SHOWN_CHANGES = 20
@@ -290,65 +280,6 @@ def _evidence(plan: Plan) -> Evidence:
         return Evidence(inputs, recipe, card, {**known, FACT: DOCUMENTS})
     facts = {**known, "base": base.title, **({FACT: base.facts[FACT]} if FACT in base.facts else {})}
     return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, base.papers, str(base.directory.absolute()))
-
-
-def evaluate_run(walk: Walk, plan: Plan, model: Path) -> tuple[Evaluation, list[Spoken]]:
-    """Measure the model, let it speak, and write report.json and report.html."""
-    with stage("evaluate", walk.events):
-        found = evaluate(
-            load_model(model),
-            plan.data.tokens.path,
-            corpus=plan.corpus,
-            config=plan.recipe.evaluate,
-            root=walk.layout.baselines,
-            events=walk.events,
-            context=plan.train.context,
-            begin=plan.train.begin,
-            base=plan.base_directory,
-            name=plan.name,
-        )
-        spoken = speak(plan, model)
-    events = read_events(walk.run_dir / "events.jsonl")
-    write_report(walk.run_dir, plan=plan, model=model, evaluation=found, spoken=spoken, events=events)
-    result: dict[str, Any] = {"plan": plan.hash, "model": model.name, "evaluation": found.as_json()}
-    result["samples"] = [asdict(sample) for sample in spoken]
-    path = walk.run_dir / "report.json"
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return found, spoken
-
-
-def speak(plan: Plan, model: Path) -> list[Spoken]:
-    """The model's completions of held-out prompts and of the recipe's own."""
-    engine, tokenizer = load_engine(model)
-    config = plan.recipe.evaluate.samples
-    context, seed = min(engine.context, plan.train.context), plan.recipe.evaluate.seed
-    if plan.recipe.data.examples:
-        split = plan.data.tokens.split("validation")
-        found = questions(split, tokenizer, count=config.count, seed=seed)
-        asked = [(q.ids[-context + 1 :], q.prompt, q.wanted, q.source, "") for q in found]
-    else:
-        held_out = probes(plan.corpus, config, tokenizer=tokenizer, context=context, seed=seed)
-        asked = [(tokenizer.ids(p.prompt), p.prompt, p.followed, p.source, p.name) for p in held_out]
-    asked += [(_ids(prompt, plan, tokenizer), prompt, "", "", "") for prompt in plan.recipe.task.prompts]
-    sampling = Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
-    return [
-        Spoken(
-            prompt=prompt,
-            completion="".join(p.text for p in complete(engine, tokenizer, ids, sampling=sampling)),
-            followed=followed,
-            source=source,
-            name=name,
-        )
-        for ids, prompt, followed, source, name in asked
-    ]
-
-
-def _ids(prompt: str, plan: Plan, tokenizer: Tokenizer) -> list[int]:
-    """A prompt of the recipe: to be answered where the model learns to chat, else to be gone on with."""
-    if not plan.data.tokens.manifest.facts.get("chat"):
-        return tokenizer.ids(prompt)
-    asked = Message(role="user", content=prompt)
-    return render([asked], tokenizer=tokenizer, add_generation_prompt=True).ids
 
 
 def check_gate(evaluation: Evaluation) -> None:

@@ -177,7 +177,11 @@ class TrainConfig(Config):
     )
     seed: Count = Field(default=0, description="Seed of the order of the data.")
     validate_every: Count = Field(default=50, ge=1, description="Steps between two looks at the held-out documents.")
-    validation_tokens: Count = Field(default=65536, ge=1, description="Held-out tokens of such a look, at most.")
+    validation_tokens: Count | None = Field(
+        default=None,
+        ge=1,
+        description="Held-out tokens of such a look, at most; if absent, what a tenth of the training's time pays for.",
+    )
     samples: Count = Field(
         default=2,
         le=16,

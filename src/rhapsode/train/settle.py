@@ -36,6 +36,8 @@ BASE_OPTIMIZER_REASON = "the base was made by it or its like; Muon would move ev
 
 LEAST_BATCH = 4096
 """Tokens of text a step, at least."""
+LOOK_SHARE = 0.1
+MOST_LOOKED_AT = 65536
 WHOLE_BYTES = 20
 """Of a parameter that is trained: float32 master, gradient and two moments, and a copy that computes, with its own."""
 COMFORTABLE = 0.5
@@ -101,7 +103,8 @@ def settle(
     asked = _asked_tokens(config, num_targets, here)
     objective, learned = _objective(config, examples)
     rows, batch = _batch(config, context, asked, num_rows=num_rows, least=1 if examples else LEAST_BATCH)
-    steps, how_many = _steps(config, asked, tokens_per_step=rows * num_targets / num_rows, here=here)
+    tokens_per_step, batch_tokens = rows * num_targets / num_rows, rows * context
+    steps, how_many = _steps(config, asked, tokens_per_step=tokens_per_step, batch_tokens=batch_tokens, here=here)
     precision, computed = _precision(config, here)
     warmup, decay, schedule = _schedule(config, steps, is_trained=is_trained)
     micro, at_once = _micro_batch(config, own, context, rows, precision=precision, here=here)
@@ -127,7 +130,7 @@ def settle(
         precision=precision,
         order_seed=config.seed,
         validate_every=config.validate_every,
-        validation_tokens=config.validation_tokens,
+        validation_tokens=_look(config, rows * context, steps),
         samples=config.samples,
         prompts=tuple(prompts[: config.samples]),
         save_every=config.save_every,
@@ -153,18 +156,28 @@ def _asked_tokens(config: TrainConfig, num_targets: int, here: Here) -> float:
     return {"tokens": amount, "epochs": amount * num_targets, "steps": float(num_targets)}[unit]
 
 
-def _steps(config: TrainConfig, asked: float, *, tokens_per_step: float, here: Here) -> tuple[int, Decision]:
+def _steps(
+    config: TrainConfig, asked: float, *, tokens_per_step: float, batch_tokens: int, here: Here
+) -> tuple[int, Decision]:
     """How many steps the budget pays for; one in minutes pays for the looks between them too."""
     amount, unit = config.budget
     if unit == "steps":
         return int(amount), Decision("steps", f"{int(amount):,}", "train.budget")
     each, why = tokens_per_step, f"{config.budget} / {tokens_per_step:,.0f} trained tokens a step"
     if unit == "seconds":
-        each += config.validation_tokens * FORWARD_SHARE / config.validate_every
+        each += _look(config, batch_tokens) * FORWARD_SHARE / config.validate_every
         speed = f"{format_count(here.tokens_per_second or 0)} tokens/s measured here"
         why = f"{config.budget} at {speed} / {tokens_per_step:,.0f} trained tokens a step, and the looks between them"
     steps = max(1, round(asked / each))
     return steps, Decision("steps", f"{steps:,}", why)
+
+
+def _look(config: TrainConfig, batch_tokens: int, steps: float = math.inf) -> int:
+    """Tokens of a look: forward alone, they take a tenth of the time that the steps between two looks take."""
+    if config.validation_tokens is not None:
+        return config.validation_tokens
+    between = min(config.validate_every, max(1.0, steps / 2))
+    return max(1, min(MOST_LOOKED_AT, int(LOOK_SHARE / FORWARD_SHARE * between * batch_tokens)))
 
 
 def _precision(config: TrainConfig, here: Here) -> tuple[str, list[Decision]]:

@@ -17,13 +17,12 @@ def run(
 ) -> None:
     """Prepare the data, train, evaluate, and write the report; a sweep is walked run by run and compared."""
     from rhapsode.cli import sweep
-    from rhapsode.cli.tables import show_evaluation, show_spoken
+    from rhapsode.cli.tables import show_evaluation, show_spoken, show_task
     from rhapsode.cli.training import Trained, led, trained
-    from rhapsode.evaluate.evaluation import Evaluation
+    from rhapsode.recipe.findings import Findings, evaluate_run
     from rhapsode.recipe.layout import Layout
     from rhapsode.recipe.load import LoadedRecipe
-    from rhapsode.recipe.report import Spoken
-    from rhapsode.recipe.run import check_gate, evaluate_run
+    from rhapsode.recipe.run import check_gate
     from rhapsode.recipe.sweep.members import Sweep, load_runs
 
     given, layout = load_runs(recipe, overrides), Layout(out)
@@ -31,19 +30,21 @@ def run(
         if ranks is None:
             return
 
-        def walk(loaded: LoadedRecipe) -> tuple[Trained, Evaluation, list[Spoken]]:
+        def walk(loaded: LoadedRecipe) -> tuple[Trained, Findings]:
             with trained(loaded, layout=layout, resume=resume, ranks=ranks) as done:
-                return (done, *evaluate_run(done.walk, done.plan, done.model))
+                return done, evaluate_run(done.walk, done.plan, done.model)
 
         if isinstance(given, Sweep):
             sweep.walk_all(given, walk, layout=layout, resume=resume, as_json=json)
             return
-        (here, plan, model), evaluation, spoken = walk(given)
+        (here, plan, model), (evaluation, spoken, task) = walk(given)
     run_dir, report = here.run_dir, here.run_dir / "report.html"
 
     def show(console: Console) -> None:
         show_spoken(console, spoken)
         show_evaluation(console, evaluation)
+        if task is not None:
+            show_task(console, task)
         console.print(f"\nlook at it    {report}", soft_wrap=True)
         for what, verb in (("talk to it", "chat"), ("serve it", "serve")):
             console.print(f"{what:<13} {program()} {verb} {run_dir}", soft_wrap=True)
@@ -54,6 +55,7 @@ def run(
         "model": str(model),
         "report": str(report),
         "evaluation": evaluation.as_json(),
+        "task": None if task is None else task.as_json(),
     }
     give(result, as_json=json, show=show)
     check_gate(evaluation)
