@@ -69,9 +69,7 @@ def test_a_recipe_loads_when_its_paths_lead_somewhere(
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent; RHAPSODE_TEST_DATA may name another")
 @pytest.mark.parametrize("name", HELD_OUT)
-def test_a_recipe_reads_its_real_set(
-    name: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recipe_reads_its_real_set(name: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, place in SETS.items():
         monkeypatch.setenv(variable, str(DATA / place))
     given = loaded(ROOT / "recipes" / f"{name}.yaml", base)

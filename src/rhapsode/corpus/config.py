@@ -119,6 +119,10 @@ class DataConfig(Config):
     max_document_bytes: Bytes = Field(
         default=64 * MiB, gt=0, le=GiB, description="Larger documents are dropped unread, so that memory stays bounded."
     )
+    overlap: Literal["refuse", "drop"] = Field(
+        default="refuse",
+        description="What becomes of examples in files for training whose prompt stands in one for validation too.",
+    )
     too_long: Literal["refuse", "drop"] = Field(
         default="refuse", description="What becomes of examples that do not fit model.context. None is ever cut."
     )

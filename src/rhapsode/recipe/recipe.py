@@ -47,7 +47,7 @@ class Recipe(Config):
             left_out["launch"] = True
         data: dict[str, Any] = {"sources": True, "clean": True, "split": {"group"}}
         if not self.data.examples:
-            data = {"examples": True, "too_long": True}
+            data = {"examples": True, "overlap": True, "too_long": True}
         if self.model.base:
             left_out["model"] = set(FROM_SCRATCH)
             data["tokens"] = set(LEARNED)
@@ -84,7 +84,7 @@ class Recipe(Config):
     def _of_examples(self) -> Iterator[tuple[Key, str]]:
         """Keys about text where there are examples, about examples where there is text, about adapters without one."""
         data, train = self.data, self.train
-        for key in [("clean",), ("split", "group")] if data.examples else [("too_long",)]:
+        for key in [("clean",), ("split", "group")] if data.examples else [("overlap",), ("too_long",)]:
             section: Config = data if len(key) == 1 else data.split
             if key[-1] in section.model_fields_set:
                 kind = "examples" if data.examples else "text"

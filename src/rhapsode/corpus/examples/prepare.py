@@ -32,6 +32,7 @@ from rhapsode.corpus.split import SIDES, Side, position, side_of
 
 KEY_CHARS = 16
 DUPLICATE = "exact duplicate"
+HELD_OUT = "its prompt is held out"
 _NOT_A_WORD = re.compile(r"[\W_]+")
 
 
@@ -58,7 +59,9 @@ def prepare_examples(config: DataConfig, *, root: Path, base: Path, events: Even
             sides, nothing can be held out, or the disk is full. Nothing half-written is left behind.
     """
     inputs = _inputs(config.examples, base)
-    recipe = config.model_dump(mode="json", include={"examples", "deduplicate", "split", "max_document_bytes"})
+    recipe = config.model_dump(
+        mode="json", include={"examples", "deduplicate", "split", "overlap", "max_document_bytes"}
+    )
     for source in recipe["examples"]:
         del source["path"]
     facts: dict[str, Any] = {"code": code_sha256()}
@@ -96,7 +99,9 @@ def _write(config: DataConfig, inputs: Sequence[_Input], work: Writing, events: 
     events.emit("progress", stage="read", done=len(inputs), total=len(inputs), unit="files")
     sorter = _Sorter(config, work.path)
     with sorter.shards["train"], sorter.shards["validation"], sorter.dropped:
-        for item, validated in zip(inputs, found, strict=True):
+        # What is held out comes first: then it is the training side that gives way.
+        pairs = sorted(zip(inputs, found, strict=True), key=lambda pair: pair[0].source.split != "validation")
+        for item, validated in pairs:
             sorter.take(item, validated)
     sorter.accounts.close()
     result = balance(work.path, config.split, positions=sorter.positions, texts=sorter.texts, sizes=sorter.sizes)
@@ -153,8 +158,12 @@ class _Sorter:
                 tally.drop("deduplicate", DUPLICATE, source=source, detail=detail, size=size)
                 self.dropped.add((*row, "deduplicate", DUPLICATE, detail), size=size)
                 continue
+            place, side, held_out = self._place(item.source, example, source)
+            if held_out:
+                tally.drop("split", HELD_OUT, source=source, detail=held_out, size=size)
+                self.dropped.add((*row, "split", HELD_OUT, held_out), size=size)
+                continue
             self._seen.setdefault(digest, source)
-            place, side = self._place(item.source, example, source)
             self.shards[side].add(row, size=size)
             self.positions[side].append(place)
             self.texts[side].append(digest)
@@ -171,23 +180,32 @@ class _Sorter:
             )
         self.family = family
 
-    def _place(self, given: ExampleSource, example: Example, source: str) -> tuple[int, Side]:
-        """The place of its opening in the split, and its side.
+    def _place(self, given: ExampleSource, example: Example, source: str) -> "_Place":
+        """Where it belongs.
 
         Raises:
-            RhapsodeError: files that are given a side each have the same prompt.
+            RhapsodeError: files that are given a side each have the same prompt, and none of the two may be dropped.
         """
         place = position(same_prompt(opening(example)), seed=self._config.split.seed)
         side = side_of(place, validation=self._config.split.validation) if given.split == "auto" else given.split
         known, first = self._sides.setdefault(_hash(same_prompt(question(example))), (side, source))
         if known != side and given.split == "auto":
             side = known
-        elif known != side:
+        elif known != side and (self._config.overlap == "refuse" or side == "validation"):
             raise RhapsodeError(
                 f"{source} ({side}) asks what {first} ({known}) asks: held-out prompts must not be trained on",
-                "take one of the two out, or leave the side to us: data.examples[].split: auto",
+                "take one of the two out, have it left out of training (data.overlap: drop), or leave the side to us "
+                "(data.examples[].split: auto)",
             )
-        return place, side
+        return _Place(place, side, f"by {first}" if known != side else "")
+
+
+class _Place(NamedTuple):
+    """Where an example belongs: the place of its opening in the split, its side, and what is held out instead of it."""
+
+    position: int
+    side: Side
+    held_out: str
 
 
 def same_prompt(text: str) -> bytes:

@@ -2,7 +2,7 @@
 
 Each mistake is one that pupils make: a ten that is not carried, the smaller digit taken from the larger whichever
 stands above, a ten that is borrowed and not paid, another operation. The tutor names the step and asks; only when the
-pupil has the answer does the tutor say it.
+pupil has the answer does the tutor say it. Talks end at any of these turns, so that hints are what is measured.
 """
 
 from typing import NamedTuple
@@ -51,11 +51,12 @@ def row(draw: Draw) -> Row:
         said += f" {made.working}"
     if made.given == made.answer:
         return _talk(said, f"Yes, {made.answer} is right. How did you find it?")
-    found = draw.text(FOUND, answer=str(made.answer))
-    right = f"Exactly, {made.answer}. Well done!"
+    turns = [said, made.hint]
     if draw.is_one_in(3):
-        return _talk(said, made.hint, draw.text(LOST, given=str(made.given)), made.step, found, right)
-    return _talk(said, made.hint, found, right)
+        turns += [draw.text(LOST, given=str(made.given)), made.step]
+    if draw.is_one_in(3):
+        turns += [draw.text(FOUND, answer=str(made.answer)), f"Exactly, {made.answer}. Well done!"]
+    return _talk(*turns)
 
 
 def _added(draw: Draw) -> Sum:
