@@ -21,7 +21,7 @@ class Listed:
     def document(self, index: int) -> np.ndarray:
         return (1000 * (index + 1) + np.arange(self.lengths[index])).astype(np.uint32)
 
-    def learned(self, index: int) -> None:
+    def learned(self, _: int) -> None:
         return None
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from rhapsode.core.errors import RhapsodeError, VerificationMismatch
 from rhapsode.core.manifest import writing
-from rhapsode.corpus.token_files import TokenWriter
+from rhapsode.corpus.token_files import Entry, TokenWriter
 from rhapsode.corpus.tokens import KIND, Tokens
 from rhapsode.text.tokenizer import Tokenizer, train_tokenizer
 
@@ -31,7 +31,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             with TokenWriter(work.path, split, vocab_size=request.param, shard_tokens=30) as writer:
                 for number, text in enumerate(texts):
                     ids = [tokenizer.bos, *tokenizer.encode(text), tokenizer.eos]
-                    writer.add(ids, document=f"id{number}", source=f"poems/{number}", num_bytes=len(text.encode()))
+                    writer.add(Entry(ids, f"id{number}", f"poems/{number}", len(text.encode())))
         work.facts["dtype"] = "uint16" if request.param == 4096 else "uint32"
     return Made(path, tokenizer)
 

@@ -1,5 +1,6 @@
 """A small corpus on which every rule of the data section has something to do, and recipes for it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -75,12 +76,63 @@ evaluate: {samples: {count: 1, max_tokens: 8}}
 """
 
 
+TUNED = """
+task: {name: tuned}
+data:
+  examples:
+    - {path: asked.jsonl, split: train, drop_faults: true}
+    - {path: held.jsonl, split: validation}
+  too_long: drop
+  overlap: drop
+model: {base: bases/wide, context: 160}
+train:
+  budget: 4 steps
+  batch_tokens: 320
+  save_every: 2
+  validate_every: 2
+  learning_rate: 0.01
+  precision: fp32
+  adapter: {rank: 4}
+evaluate:
+  task: {scorers: [accuracy], max_tokens: 4, shots: [0], shots_items: 2, items: 4, general: {documents: 2}}
+  samples: {count: 1, max_tokens: 4}
+"""
+COLOURS = ("red", "green", "blue")
+
+
+def asked(number: int, *, words: int = 2) -> dict[str, str]:
+    said = " ".join(f"word{number}x{i}" for i in range(words))
+    return {"prompt": f"Which colour has ship {number}? {said}", "completion": f" {COLOURS[number % 3]}"}
+
+
+@pytest.fixture
+def tuned_path(tmp_path: Path, bases: Path) -> Path:
+    """A recipe that tunes one of them on prompts and answers.
+
+    One is too long, one asks what is held out,
+    and one has no answer.
+    """
+    rows = {"asked": range(30), "held": range(100, 110), "other": range(200, 230)}
+    for name, numbers in rows.items():
+        made = [asked(n) for n in numbers]
+        if name == "asked":
+            made += [asked(300, words=60), {**asked(100), "completion": " none"}, {"prompt": "And?", "completion": ""}]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    columns = [{"ship": n, "colour": COLOURS[n % 3]} for n in range(30)]
+    (tmp_path / "columns.jsonl").write_text("".join(json.dumps(row) + "\n" for row in columns))
+    (tmp_path / "bases").symlink_to(bases)
+    path = tmp_path / "tuned.yaml"
+    path.write_text(TUNED)
+    return path
+
+
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model of each kind: gemma3_text and qwen2."""
     folder = tmp_path_factory.mktemp("bases")
     for family in ("gemma3_text", "qwen2"):
         make_base(folder / family, family)
+    make_base(folder / "wide", "qwen2", context=1024)
     return folder
 
 

@@ -15,10 +15,10 @@ from rhapsode.core.events import Event, Events
 from rhapsode.core.manifest import digest, verify
 from rhapsode.evaluate.evaluation import Evaluation
 from rhapsode.kernels.attention import DenseAttend
+from rhapsode.recipe.findings import evaluate_run
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import load_recipe
 from rhapsode.recipe.plan import Plan
-from rhapsode.recipe.findings import evaluate_run
 from rhapsode.recipe.run import Walk, plan_run, train_run, walking
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.trainer import first_weights

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -13,11 +13,11 @@ from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
 from rhapsode.corpus.tokens_config import LEARNED
 from rhapsode.model.config import FROM_SCRATCH
+from rhapsode.recipe.findings import evaluate_run
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe, load_recipe
 from rhapsode.recipe.plan import make_plan
 from rhapsode.recipe.recipe import Recipe
-from rhapsode.recipe.findings import evaluate_run
 from rhapsode.recipe.run import plan_run, train_run, walking
 from rhapsode.recipe.sweep.members import Sweep, load_runs
 
@@ -103,6 +103,36 @@ ALTERNATIVES = {
     "evaluate.gate.below_best_baseline": "12%",
     "sweep": "{train.learning_rate: [0.01, 0.02]}",
 }
+# Of a recipe that tunes on examples.
+ALTERNATIVES_TUNED = {
+    "data.examples[0].path": "other.jsonl",
+    "data.examples[0].name": "ships",
+    "data.examples[0].licence": "CC0-1.0",
+    "data.examples[0].shape": "openai",
+    "data.examples[0].fields": "{prompt: text}",
+    "data.examples[0].templates": "{prompt: 'Ship {ship}?', completion: '{colour}'}",
+    "data.examples[0].split": "auto",
+    "data.examples[0].drop_faults": "false",
+    "data.overlap": "refuse",
+    "data.too_long": "refuse",
+    "train.objective": "dpo",
+    "train.adapter.rank": "8",
+    "train.adapter.alpha": "8",
+    "train.adapter.targets": "[q_proj]",
+    "train.adapter.layers": "[0]",
+    "train.adapter.kind": "dora",
+    "train.adapter.rslora": "true",
+    "train.storage": "int8",
+    "evaluate.task.scorers": "[exact]",
+    "evaluate.task.max_tokens": "3",
+    "evaluate.task.temperature": "1.0",
+    "evaluate.task.items": "3",
+    "evaluate.task.shots": "[1]",
+    "evaluate.task.shots_items": "3",
+    "evaluate.task.examples": "1",
+    "evaluate.task.general.documents": "3",
+    "evaluate.task.general.characters": "300",
+}
 # Where a base is trained further, other values are the usual ones.
 ALTERNATIVES_BASED = {
     "train.optimizer": "muon",
@@ -122,7 +152,7 @@ def leaves(model: type[BaseModel], key: str = "") -> Iterator[tuple[str, type[Ba
         if section is None:
             yield here, model, name
         else:
-            yield from leaves(section, here + "[0]" * (field.annotation is not section))
+            yield from leaves(section, here + "[0]" * (get_origin(field.annotation) is list))
 
 
 def settled_leaves() -> Iterator[tuple[str, type[BaseModel], str]]:
@@ -149,7 +179,7 @@ def _settled(loaded: LoadedRecipe, out: Path) -> dict[str, Any]:
 
 
 def test_every_field_has_an_alternative():
-    assert {key for key, _, _ in settled_leaves()} == set(ALTERNATIVES)
+    assert {key for key, _, _ in settled_leaves()} == {*ALTERNATIVES, *ALTERNATIVES_TUNED}
 
 
 def test_every_field_changes_what_is_settled(recipe_path, tmp_path):
@@ -158,6 +188,23 @@ def test_every_field_changes_what_is_settled(recipe_path, tmp_path):
         key for key, value in ALTERNATIVES.items() if settle(recipe_path, tmp_path / "out", f"{key}={value}") == before
     ]
     assert not dead, ", ".join(dead)
+
+
+def test_every_field_about_examples_changes_what_is_settled(tuned_path, tmp_path):
+    before = settle(tuned_path, tmp_path / "out")
+    assert "refused" not in before
+    after = {key: settle(tuned_path, tmp_path / "out", f"{key}={v}") for key, v in ALTERNATIVES_TUNED.items()}
+    assert not [key for key, value in after.items() if value == before]
+    refused = {key for key, value in after.items() if "refused" in value}
+    assert refused == {
+        "data.examples[0].shape",
+        "data.examples[0].fields",
+        "data.examples[0].templates",
+        "data.examples[0].drop_faults",
+        "data.overlap",
+        "data.too_long",
+        "train.objective",
+    }
 
 
 def test_where_a_run_happens_is_not_part_of_the_plan(recipe_path, tmp_path):
@@ -184,7 +231,7 @@ def test_every_field_changes_what_is_settled_from_a_base_or_is_refused(based_pat
     assert muon[0] != muon[1]
 
 
-def test_every_field_is_read_by_the_run(recipe_path, tmp_path, monkeypatch):
+def test_every_field_is_read_by_the_run(recipe_path, tuned_path, tmp_path, monkeypatch):
     """The other half: a field could change the plan's hash and then be forgotten."""
     seen: set[tuple[str, str]] = set()
     plain = Config.__getattribute__
@@ -196,9 +243,10 @@ def test_every_field_is_read_by_the_run(recipe_path, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Config, "__getattribute__", watch)
     out = Layout(tmp_path / "out")
-    with walking(load_recipe(recipe_path), layout=out, events=Events(), resume=False) as walk:
-        plan, cost = plan_run(load_recipe(recipe_path), layout=out, events=Events())
-        evaluate_run(walk, plan, train_run(walk, plan, cost, resume=False))
+    for path in (recipe_path, tuned_path):
+        with walking(load_recipe(path), layout=out, events=Events(), resume=False) as walk:
+            plan, cost = plan_run(load_recipe(path), layout=out, events=Events())
+            evaluate_run(walk, plan, train_run(walk, plan, cost, resume=False))
     unread = [key for key, model, name in settled_leaves() if (model.__name__, name) not in seen]
     assert unread == []
 

@@ -39,7 +39,7 @@ def make(adapter: AdapterSpec, *, dtype: torch.dtype, storage: Storage | None = 
 
 def optimizer_of(name: str, masters: WholeMasters) -> Optimizer:
     if name == "muon":
-        return Muon([w for w in masters.weights if w.parts], learning_rate=0.02, weight_decay=0.0)
+        return Muon([w for w in masters.weights if w.height], learning_rate=0.02, weight_decay=0.0)
     return AdamW(masters.weights, learning_rate=0.02, weight_decay=0.0)
 
 
@@ -47,12 +47,12 @@ def optimizer_of(name: str, masters: WholeMasters) -> Optimizer:
 def test_masters_hold_what_is_learnt_and_nothing_else(kind: str) -> None:
     model, masters = make(KINDS[kind], dtype=torch.bfloat16)
     trained = dict(learnt(model))
-    assert [weight.name for weight in masters.weights] == list(trained) == list(masters.rows)
+    assert [weight.name for weight in masters.weights] == list(trained) == list(masters.places)
     for weight, grad in zip(masters.weights, masters.grads, strict=True):
         assert weight.value.dtype == grad.dtype == torch.float32
         assert weight.value.shape == grad.shape == trained[weight.name].shape
         assert trained[weight.name].dtype == torch.bfloat16
-        assert weight.parts == ((weight.value.shape[0],) if weight.value.ndim == 2 else None)
+        assert weight.height == (weight.value.shape[0] if weight.value.ndim == 2 else None)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -129,6 +129,6 @@ def test_a_model_that_is_trained_whole_is_trained_as_before() -> None:
     model = make_decoder(make_spec())
     masters = WholeMasters(model)
     assert [weight.name for weight in masters.weights] == [name for name, _ in model.named_parameters()]
-    parts = {weight.name: weight.parts for weight in masters.weights}
-    assert parts["layers.0.attention.qkv.weight"] == (32, 16, 16)
-    assert parts["embedding.weight"] is None
+    heights = {weight.name: weight.height for weight in masters.weights}
+    assert heights["layers.0.attention.qkv.weight"] == 8
+    assert heights["embedding.weight"] is None

@@ -44,7 +44,7 @@ class Torn:
             raise OSError("the disk is gone")
         return self._split.document(index)
 
-    def learned(self, index: int) -> None:
+    def learned(self, _: int) -> None:
         return None
 
 

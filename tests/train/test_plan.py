@@ -25,6 +25,7 @@ def settled(
     num_rows: int = 1000,
     num_targets: int = 500_000,
     here: Here | None = None,
+    examples: str | None = None,
     **fields: Any,
 ) -> tuple[TrainPlan, dict[str, Decision]]:
     config = TrainConfig.model_validate(fields)
@@ -38,6 +39,7 @@ def settled(
         context=512,
         num_rows=num_rows,
         num_targets=num_targets,
+        examples=examples,
         here=here or Here(),
     )
     return plan, {decision.name: decision for decision in decisions}
@@ -83,8 +85,9 @@ def test_a_batch_that_the_recipe_names_is_taken_in_whole_rows() -> None:
 @pytest.mark.parametrize(("batch", "steps"), [(8192, 1000), (4096, 2000)])
 def test_a_budget_in_minutes_pays_for_steps_and_for_the_looks_between_them(batch: int, steps: int) -> None:
     here = Here(tokens_per_second=10_000)
-    # rows of 512 hold 500 targets; a look of 65,536 tokens costs a third of them, once in 50 steps
-    each = batch * 500 / 512 + 65536 / 3 / 50
+    # rows of 512 hold 500 targets; a look costs a third of its tokens, once in 50 steps: a tenth of those, or of 65,536
+    look = min(65536, int(0.3 * 50 * batch))
+    each = batch * 500 / 512 + look / 3 / 50
     plan, said = settled(budget="10m", batch_tokens=batch, here=here)
     assert plan.steps == round(600 * 10_000 / each)
     assert plan.steps < 1.1 * steps
@@ -206,6 +209,8 @@ def test_what_needs_no_derivation_is_taken_over() -> None:
         ("tensor", 2),
         ("recompute", True),
         ("samples", 3),
+        ("adapter", {"rank": 4}),
+        ("storage", "int8"),
     ],
 )
 def test_no_field_is_dead(field: str, value: Any) -> None:
@@ -215,7 +220,22 @@ def test_no_field_is_dead(field: str, value: Any) -> None:
 
 def test_the_list_of_fields_above_is_complete() -> None:
     marks = [mark for mark in test_no_field_is_dead.pytestmark if mark.name == "parametrize"]
-    assert {row[0] for row in marks[0].args[1]} == set(TrainConfig.model_fields)
+    assert {row[0] for row in marks[0].args[1]} == set(TrainConfig.model_fields) - {"objective"}
+
+
+@pytest.mark.parametrize(("examples", "given"), [(None, "dpo"), ("answers", "next_token"), ("feedback", None)])
+def test_what_is_learned_must_be_what_the_data_is_for(examples: str | None, given: str | None) -> None:
+    with pytest.raises(PlanRefused, match=r"learns? from|learned from"):
+        settled(objective=given, examples=examples)
+
+
+def test_examples_are_learned_as_they_are_made_for() -> None:
+    assert settled()[0].objective == {"name": "next_token"}
+    assert settled(examples="answers")[0].objective["name"] == "sft"
+    plan, said = settled(examples="preferences", objective={"name": "dpo", "beta": 0.3})
+    assert plan.objective == {"name": "dpo", "beta": 0.3, "label_smoothing": 0.0}
+    assert said["objective"].value == "dpo (beta 0.3, label_smoothing 0)"
+    assert settled(examples="preferences")[0].learning_rate < settled(examples="answers")[0].learning_rate
 
 
 def test_ranks_that_divide_products_are_told_with_how_the_rest_is_held() -> None:

@@ -89,6 +89,8 @@ class Recipe(Config):
             if key[-1] in section.model_fields_set:
                 kind = "examples" if data.examples else "text"
                 yield ("data", *key), f"the data is {kind}, which this has no effect on; leave it out"
+        if self.evaluate.task is not None and not data.examples:
+            yield ("evaluate", "task"), "text asks for no answers; leave it out, or tune on data.examples"
         if train.adapter is not None and self.model.base is None:
             yield (
                 ("train", "adapter"),

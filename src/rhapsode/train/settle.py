@@ -36,6 +36,8 @@ BASE_OPTIMIZER_REASON = "the base was made by it or its like; Muon would move ev
 
 LEAST_BATCH = 4096
 """Tokens of text a step, at least."""
+LEAST_OF_EXAMPLES = 1024
+"""Tokens of examples a step, at least: there are few of them, and they should make many steps."""
 LOOK_SHARE = 0.1
 MOST_LOOKED_AT = 65536
 WHOLE_BYTES = 20
@@ -102,7 +104,8 @@ def settle(
     is_trained, own = base is not None, _own(config, spec, here=here)
     asked = _asked_tokens(config, num_targets, here)
     objective, learned = _objective(config, examples)
-    rows, batch = _batch(config, context, asked, num_rows=num_rows, least=1 if examples else LEAST_BATCH)
+    read, least = (asked * num_rows * context / num_targets, LEAST_OF_EXAMPLES) if examples else (asked, LEAST_BATCH)
+    rows, batch = _batch(config, context, read, num_rows=num_rows, least=least)
     tokens_per_step, batch_tokens = rows * num_targets / num_rows, rows * context
     steps, how_many = _steps(config, asked, tokens_per_step=tokens_per_step, batch_tokens=batch_tokens, here=here)
     precision, computed = _precision(config, here)
