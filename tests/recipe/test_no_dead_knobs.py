@@ -198,7 +198,6 @@ def test_every_field_about_examples_changes_what_is_settled(tuned_path, tmp_path
     refused = {key for key, value in after.items() if "refused" in value}
     assert refused == {
         "data.examples[0].shape",
-        "data.examples[0].fields",
         "data.examples[0].templates",
         "data.examples[0].drop_faults",
         "data.overlap",
