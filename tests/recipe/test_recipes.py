@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.recipe.bases import make_base
 
+from rhapsode.cli.app import run
 from rhapsode.core.events import Events
 from rhapsode.core.manifest import read_manifest
 from rhapsode.corpus.examples.prepare import prepare_examples
@@ -88,3 +89,16 @@ def test_the_recipe_of_a_new_project_loads(pack: Pack, base: Path, tmp_path: Pat
     assert given.recipe.data.examples[0].templates == pack.templates
     assert given.recipe.evaluate.task is not None
     assert given.recipe.evaluate.task.scorers == pack.scorers
+
+
+@pytest.mark.slow
+def test_a_new_project_walks_the_whole_road(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unchanged but for its length: a model without a mind learns enough in twenty steps to have a report."""
+    monkeypatch.chdir(tmp_path)
+    assert run(["new", "code", "--base", str(base)]) == 0
+    monkeypatch.chdir(tmp_path / "code")
+    short = ["train.budget=20 steps", "train.learning_rate=0.01", "evaluate.task.items=10", "evaluate.task.shots=[0]"]
+    assert run(["run", "recipe.yaml", *(word for change in short for word in ("--set", change))]) == 0
+    report = Path("out/runs/code/report.html").read_text(encoding="utf-8")
+    assert "rougeL" in report
+    assert "def sum_of_even_scores" in report
