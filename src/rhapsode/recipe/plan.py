@@ -25,9 +25,7 @@ from rhapsode.core.manifest import is_complete, read_manifest, value_sha256, wri
 from rhapsode.core.report import Report
 from rhapsode.corpus.config import Source
 from rhapsode.corpus.examples.config import ExampleSource
-from rhapsode.corpus.examples.prepare import prepare_examples
 from rhapsode.corpus.packing import Packing
-from rhapsode.corpus.prepare import prepare
 from rhapsode.corpus.sources import expand
 from rhapsode.corpus.tokens import SPLITS, Tokens
 from rhapsode.corpus.trees import num_learned, pack_split, too_long
@@ -39,7 +37,7 @@ from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.pace import here_on, settle_here
 from rhapsode.recipe.recipe import Recipe, dump_recipe
 from rhapsode.recipe.samples import Sample, render_samples
-from rhapsode.recipe.tokens import make_tokens
+from rhapsode.recipe.tokens import make_corpus, make_tokens
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.plan import Decision, TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
@@ -131,8 +129,7 @@ def make_plan(
     recipe, base = loaded.recipe, loaded.base
     here = here or here_on(ranks, out=layout.out, events=events)
     with stage("prepare", events):
-        making = prepare_examples if recipe.data.examples else prepare
-        corpus = making(recipe.data, root=layout.corpora, base=loaded.base_dir, events=events)
+        corpus = make_corpus(loaded, layout=layout, events=events)
     with stage("tokenise", events):
         tokens = Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events))
         data = _packed(tokens, recipe=recipe, events=events)

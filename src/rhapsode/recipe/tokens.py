@@ -1,12 +1,21 @@
-"""The corpus of a recipe as tokens: in those of its base, or of a vocabulary that is learned from it."""
+"""The corpus of a recipe, and the same as tokens: in those of its base, or of a vocabulary learned from it."""
 
 from pathlib import Path
 
 from rhapsode.core.events import Events
+from rhapsode.corpus.examples.prepare import prepare_examples
+from rhapsode.corpus.prepare import prepare
 from rhapsode.corpus.tokenise import tokenise
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.weights.directory import stop_tokens
+
+
+def make_corpus(loaded: LoadedRecipe, *, layout: Layout, events: Events) -> Path:
+    """Make the corpus of text, or of examples, or find it made."""
+    data = loaded.recipe.data
+    making = prepare_examples if data.examples else prepare
+    return making(data, root=layout.corpora, base=loaded.base_dir, events=events)
 
 
 def make_tokens(

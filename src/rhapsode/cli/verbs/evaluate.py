@@ -26,20 +26,19 @@ def evaluate(
     from rhapsode.cli.progress import watched
     from rhapsode.cli.tables import show_evaluation
     from rhapsode.core.manifest import read_manifest
-    from rhapsode.corpus.prepare import prepare
     from rhapsode.evaluate.evaluate import evaluate as measure
     from rhapsode.recipe.begin import begin_of_pieces
     from rhapsode.recipe.layout import Layout
     from rhapsode.recipe.load import load_recipe
     from rhapsode.recipe.run import check_gate
-    from rhapsode.recipe.tokens import make_tokens
+    from rhapsode.recipe.tokens import make_corpus, make_tokens
     from rhapsode.text.tokenizer import Tokenizer
     from rhapsode.weights.directory import load_model
 
     loaded, layout = load_recipe(recipe, overrides), Layout(out)
     directory = find_model(model or layout.runs / loaded.recipe.task.name)
     with watched() as events:
-        corpus = prepare(loaded.recipe.data, root=layout.corpora, base=loaded.base_dir, events=events)
+        corpus = make_corpus(loaded, layout=layout, events=events)
         # another model reads the text with its own tokenizer, and the baselines see the same tokens as the model
         tokens = make_tokens(loaded, corpus, layout=layout, events=events, model=model and directory)
         found = measure(

@@ -22,14 +22,13 @@ def prepare(
 ) -> None:
     """Read, clean, deduplicate and split the recipe's sources, and turn them into tokens."""
     from rhapsode.cli.progress import watched
-    from rhapsode.corpus.prepare import prepare as prepare_corpus
     from rhapsode.recipe.layout import Layout
     from rhapsode.recipe.load import load_recipe
-    from rhapsode.recipe.tokens import make_tokens
+    from rhapsode.recipe.tokens import make_corpus, make_tokens
 
     loaded, layout = load_recipe(recipe, overrides), Layout(out)
     with watched() as events:
-        corpus = prepare_corpus(loaded.recipe.data, root=layout.corpora, base=loaded.base_dir, events=events)
+        corpus = make_corpus(loaded, layout=layout, events=events)
         tokens = make_tokens(loaded, corpus, layout=layout, events=events)
     result = {
         "corpus": {"path": str(corpus), **_report(corpus)},
