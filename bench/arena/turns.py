@@ -94,7 +94,7 @@ class Meeting(NamedTuple):
         return [a.speed / b.speed for a, b in zip(self.ours, self.theirs, strict=True)]
 
 
-def meet(ours: Side, theirs: Side, *, rounds: int, steps: int, warmup: int) -> Meeting:
+def meet(ours: Side, theirs: Side, *, rounds: int, steps: int, warmup: int, unit: str = "tok/s") -> Meeting:
     """Both run `steps` steps in every round; who begins alternates."""
     sides = (ours, theirs)
     turns: tuple[list[Turn], list[Turn]] = ([], [])
@@ -103,5 +103,5 @@ def meet(ours: Side, theirs: Side, *, rounds: int, steps: int, warmup: int) -> M
     for number in range(rounds):
         for which in (0, 1) if number % 2 == 0 else (1, 0):
             turns[which].append(sides[which].run(steps))
-        print(f"  round {number + 1}: {turns[0][-1].speed:.0f} | {turns[1][-1].speed:.0f} tok/s", file=sys.stderr)
+        print(f"  round {number + 1}: {turns[0][-1].speed:.0f} | {turns[1][-1].speed:.0f} {unit}", file=sys.stderr)
     return Meeting(*turns)
