@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from arena.shape import Shape
 from rhapsode.core.manifest import writing
-from rhapsode.corpus.token_files import TokenWriter, token_dtype
+from rhapsode.corpus.token_files import Entry, TokenWriter, token_dtype
 from rhapsode.corpus.tokens import KIND, TokenSplit
 from rhapsode.text.tokenizer import train_tokenizer
 
@@ -31,7 +31,7 @@ def write_documents(path: Path, shape: Shape, *, rows: int, per_row: int) -> Pat
             with TokenWriter(work.path, split, vocab_size=shape.vocab, shard_tokens=SHARD_TOKENS) as writer:
                 for number, length in enumerate(targets):
                     ids = random.integers(0, shape.vocab, length + 1).tolist()
-                    writer.add(ids, document=f"{split}{number}", source="random", num_bytes=4 * length)
+                    writer.add(Entry(ids, f"{split}{number}", "random", 4 * length))
     return path
 
 

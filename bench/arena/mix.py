@@ -15,7 +15,7 @@ from typing import NamedTuple
 import zstandard
 
 from rhapsode.core.manifest import is_complete, value_sha256, writing
-from rhapsode.corpus.token_files import TokenWriter, token_dtype
+from rhapsode.corpus.token_files import Entry, TokenWriter, token_dtype
 from rhapsode.corpus.tokens import KIND
 from rhapsode.text.tokenizer import Tokenizer, train_tokenizer
 
@@ -105,4 +105,4 @@ def _write(directory: Path, split: str, texts: list[Text], tokenizer: Tokenizer)
     with TokenWriter(directory, split, vocab_size=tokenizer.vocab_size, shard_tokens=SHARD_TOKENS) as writer:
         for text, ids in zip(texts, tokenizer.encode_batch([text.text for text in texts]), strict=True):
             row = [tokenizer.bos, *ids, tokenizer.eos]
-            writer.add(row, document=text.key[:16], source=text.source, num_bytes=len(text.text.encode()))
+            writer.add(Entry(row, text.key[:16], text.source, len(text.text.encode())))

@@ -28,7 +28,7 @@ ROUNDED = AdapterSpec(rank=4, alpha=8)
 
 def make_batch() -> Batch:
     documents = random_documents((2, 20), seed=3)
-    return Batch(IDS, IDS.roll(-1, 1), positions_of(documents), documents)
+    return Batch(IDS, IDS.roll(-1, 1), positions_of(documents), documents, IDS * 0)
 
 
 def adapted_modules(model: Decoder) -> list[AdaptedLinear]:

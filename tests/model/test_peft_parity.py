@@ -125,7 +125,7 @@ def test_a_whole_model_is_theirs_in_float64(kind: str) -> None:
         for mine, other in pairs:
             other.copy_(mine)
     ids = twin("phi3").ids
-    batch = Batch(ids, ids.roll(-1, 1), torch.arange(ids.shape[1]).expand_as(ids), torch.ones_like(ids))
+    batch = Batch(ids, ids.roll(-1, 1), torch.arange(ids.shape[1]).expand_as(ids), torch.ones_like(ids), ids * 0)
     losses = [next_token(model, batch).total for model in (ours, theirs)]
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-11, atol=0)
     grads = [torch.autograd.grad(loss, [pair[i] for pair in pairs]) for i, loss in enumerate(losses)]
@@ -165,7 +165,7 @@ def test_a_model_is_theirs(case: str, kind: str) -> None:
     torch.testing.assert_close(dense_logits(ours, ids), expected.detach(), rtol=0, atol=TOLERANCE)
     targets_BT = ids.roll(-1, 1).masked_fill(ids % 7 == 0, IGNORE)
     positions = torch.arange(ids.shape[1]).expand_as(ids)
-    next_token(ours, Batch(ids, targets_BT, positions, torch.ones_like(ids))).total.backward()
+    next_token(ours, Batch(ids, targets_BT, positions, torch.ones_like(ids), ids * 0)).total.backward()
     nn.functional.cross_entropy(expected.flatten(0, 1), targets_BT.flatten(), reduction="sum").backward()
     for target in targets(ours.spec, adapter):
         for name in target.tensors(adapter):
