@@ -22,6 +22,7 @@ from rhapsode.recipe.run import plan_run, train_run, walking
 from rhapsode.weights.adapter import load_adapter
 from rhapsode.weights.checkpoint import checkpoints
 from rhapsode.weights.directory import load_model
+from rhapsode.weights.frozen import load_frozen
 
 
 def train(
@@ -57,6 +58,20 @@ def test_what_is_merged_speaks_as_the_adapter_upon_its_base(tuned_path: Path, tm
     assert (merged - scores(base, ids)).abs().max() < 0.1 * (merged - before).abs().max()
     facts = verify(model).facts
     assert (facts["objective"], facts["chat"], facts["base"]) == ("sft", False, "somebody/tiny")
+
+
+def test_what_was_learned_beside_few_bits_is_merged_with_them(tuned_path: Path, tmp_path: Path) -> None:
+    """The rounding of the base is a part of what was trained."""
+    changes = ("train.budget=30 steps", "train.storage=int4")
+    plan, model = train(tuned_path, Layout(tmp_path / "out"), *changes)
+    assert plan.base is not None
+    base, ids = plan.base.directory, plan.data.tokens.split("train").document(0).tolist()
+    stored = load_frozen(base, dtype=torch.float32, storage="int4")
+    load_adapter(stored, checkpoints(tmp_path / "out" / "runs" / "tuned")[-1], base=plan.base.sha256)
+    merged, upon_whole = scores(load_model(model), ids), load_model(base)
+    load_adapter(upon_whole, checkpoints(tmp_path / "out" / "runs" / "tuned")[-1], base=plan.base.sha256)
+    trained = scores(stored, ids)
+    assert (merged - trained).abs().max() < 0.3 * (scores(upon_whole, ids) - trained).abs().max()
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, at what peft asks it

@@ -1,7 +1,7 @@
-"""The whole road: plan, train, evaluate, report. Each stage reads directories and writes one.
+"""The road to a model: plan, train, merge. Each stage reads directories and writes one; `findings` judges it.
 
-A run lives in `runs/NAME`: one process at a time, every event in events.jsonl, checkpoints in step-NNNNNN, and at the
-end report.json and report.html. Nothing here prints: the command line listens to the events.
+A run lives in `runs/NAME`: one process at a time, every event in events.jsonl, checkpoints in step-NNNNNN.
+Nothing here prints: the command line listens to the events.
 """
 
 import contextlib
@@ -9,8 +9,11 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from rhapsode.conformance.vectors import add_conformance
 from rhapsode.core.errors import GateNotPassed, Interrupted, PlanRefused, RhapsodeError
@@ -36,7 +39,7 @@ from rhapsode.train.signals import stop_wishes
 from rhapsode.train.trackers import trackers
 from rhapsode.train.trainer import Trainer
 from rhapsode.weights.checkpoint import MERGED, TrainingState, checkpoints, read_state
-from rhapsode.weights.merge.adapter import merge_adapter
+from rhapsode.weights.merge.adapter import LostInRounding, merge_adapter
 
 SHOWN_CHANGES = 20
 
@@ -247,9 +250,21 @@ def merge_run(walk: Walk, plan: Plan, adapter: Path) -> Path:
 
     known = {"step": state.step, "plan": state.plan, "objective": plan.train.objective["name"], **evidence.facts}
     with stage("merge", walk.events):
-        found = merge_adapter(
-            plan.base.directory, adapter, out, tokenizer_dir=plan.data.tokens.tokenizer_dir, facts=known, prove=prove
+        merge = partial(
+            merge_adapter,
+            plan.base.directory,
+            adapter,
+            out,
+            storage=plan.train.storage,
+            tokenizer_dir=plan.data.tokens.tokenizer_dir,
+            facts=known,
+            prove=prove,
         )
+        try:
+            found = merge(dtype=torch.bfloat16)
+        except LostInRounding as error:
+            walk.events.emit("warning", message=f"{error.message}; so the merged model keeps float32")
+            found = merge(dtype=torch.float32)
     walk.events.emit("merged", path=str(out), difference=found.difference, change=found.change)
     return out
 

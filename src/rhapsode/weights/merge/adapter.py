@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.manifest import digest, file_sha256, is_complete, writing
+from rhapsode.kernels.storage import Storage
 from rhapsode.model.adapted_linear import AdaptedLinear
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.parameters import shapes
@@ -30,6 +31,10 @@ KIND = "model"
 DTYPES = (torch.bfloat16, torch.float32)
 TOLERANCE = 0.1
 """So much of what the adapter changes may be lost to rounding."""
+
+
+class LostInRounding(RhapsodeError):
+    """Too much of what an adapter changes is lost in numbers of this width."""
 
 
 class Merged(NamedTuple):
@@ -51,6 +56,7 @@ def merge_adapter(
     out: Path,
     *,
     dtype: torch.dtype = torch.bfloat16,
+    storage: Storage | None = None,
     tolerance: float = TOLERANCE,
     tokenizer_dir: Path | None = None,
     facts: Mapping[str, Any] = MappingProxyType({}),
@@ -60,13 +66,16 @@ def merge_adapter(
 
     Args:
         dtype: of the weights, bfloat16 or wider.
+        storage: how the base was kept while the adapter was trained; its rounding is what the adapter has learned to
+            live with, so it becomes part of the model.
         tolerance: the largest difference allowed, as a share of the largest change that the adapter makes.
         tokenizer_dir: whose tokenizer goes with it; None is the base's.
         facts: what the manifest tells besides.
         prove: adds evidence of its own to the directory, once all else lies there.
 
     Raises:
-        RhapsodeError: the adapter does not fit the base or changes nothing, or too much of it is lost to rounding.
+        RhapsodeError: the adapter does not fit the base or changes nothing.
+        LostInRounding: too much of its change is.
         VerificationMismatch: a directory has changed since it was written.
     """
     if dtype not in DTYPES:
@@ -78,7 +87,7 @@ def merge_adapter(
         "base": digest(base),
         "adapter": digest(adapter) if is_complete(adapter) else file_sha256(adapter / TENSORS),
     }
-    model = _load(base)
+    model = _load(base) if storage is None else load_frozen(base, dtype=torch.float32, storage=storage)
     change = load_adapter(model, adapter, base=inputs["base"]).change
     scores, spec = probe(model), model.spec
     with writing(out, kind=KIND, inputs=inputs, facts=facts) as work:
@@ -118,7 +127,7 @@ def _merged(model: Decoder, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
 
 def _check(difference: float, change: float, *, tolerance: float, where: Path) -> None:
     if not difference <= tolerance * change:
-        raise RhapsodeError(
+        raise LostInRounding(
             f"{where} does not survive being merged: the scores of the merged model differ from its own by up to "
             f"{difference:.3g}, and it moves those of the base by {change:.3g}",
             f"merge it into wider numbers, or allow more than {tolerance:g} of its change",
