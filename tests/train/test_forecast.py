@@ -10,12 +10,13 @@ from tests.model.cases import CASES
 from tests.train.conftest import make_plan
 
 from rhapsode.kernels.attention import DenseAttend
+from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.model.families.registry import spec_from_config
 from rhapsode.model.spec import ModelSpec
-from rhapsode.train.forecast import disk_bytes, memory_floor, moments
+from rhapsode.train.forecast import disk_bytes, memory_floor, moments, operations_per_token
 from rhapsode.train.masters import WholeMasters
 from rhapsode.train.settle import activations
-from rhapsode.train.trainer import make_optimizer
+from rhapsode.train.trainer import Data, make_optimizer
 
 SPECS = {
     "qwen3": make_spec(width=256, heads=4, kv_heads=2, head_dim=64, ffn=704, depth=3),
@@ -83,3 +84,17 @@ def test_what_a_token_leaves_in_memory_is_about_as_estimated(name: str) -> None:
         hidden = model(ids, ids, attend=DenseAttend(ids + 1, dtype=torch.float32))
     assert math.isfinite(float(hidden.detach().sum()))
     assert sum(kept.values()) / tokens == pytest.approx(activations(spec), rel=0.3)
+
+
+def test_what_is_only_read_costs_no_projection_and_what_is_frozen_no_gradient(data: Data) -> None:
+    plan = make_plan(vocab_size=data.tokenizer.vocab_size)
+    spec, packing = plan.spec, data.training
+    assert operations_per_token(plan, packing) == pytest.approx(spec.flops_per_token(plan.context))
+    head = 6 * spec.vocab_size * spec.width
+    half = dataclasses.replace(packing, num_targets=packing.num_places // 2)
+    expected = 2 * (spec.flops_per_token(plan.context) - head) + head
+    assert operations_per_token(plan, half) == pytest.approx(expected, rel=0.01)
+    adapted = dataclasses.replace(plan, adapter=AdapterSpec(rank=2, alpha=4))
+    assert operations_per_token(adapted, half) == pytest.approx(2 / 3 * expected, rel=0.01)
+    preferring = dataclasses.replace(adapted, objective={"name": "dpo"})
+    assert operations_per_token(preferring, half) == pytest.approx(expected, rel=0.01)

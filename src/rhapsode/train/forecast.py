@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rhapsode.core.energy import find_meter
+from rhapsode.corpus.packing import Packing
 from rhapsode.kernels.cross_entropy import chunk_of
 from rhapsode.kernels.peak import measure_peak_flops
 from rhapsode.model.adapter import targets
@@ -117,13 +118,25 @@ def forecast(
     return Forecast(
         seconds=pace.seconds * plan.steps,
         tokens_per_second=pace.tokens_per_second,
-        utilisation=pace.tokens_per_second * plan.spec.flops_per_token(plan.context) / peak,
+        utilisation=pace.tokens_per_second * operations_per_token(plan, data.training) / peak,
         peak_flops=peak,
         memory_bytes=peak_memory(device) + (saving_bytes(plan) if device.type == "cpu" else 0),
         disk_bytes=disk_bytes(plan),
         joules=pace.joules * plan.steps,
         joules_are=pace.joules_are,
     )
+
+
+def operations_per_token(plan: TrainPlan, training: Packing) -> float:
+    """What a learned token costs, those that are only read included: they need no projection to the vocabulary.
+
+    Frozen weights need no gradient of their own, so of three products two are left; a reference adds one forward.
+    """
+    spec = plan.spec
+    head = 6 * spec.vocab_size * spec.width
+    blocks = spec.flops_per_token(plan.context) - head
+    share = (2 / 3 if plan.adapter is not None else 1) + (1 / 3 if needs_reference(plan.objective) else 0)
+    return share * (blocks * training.num_places / max(1, training.num_targets) + head)
 
 
 def measure_speed(plan: TrainPlan, data: Data, *, device: torch.device, base: Path | None = None) -> float:

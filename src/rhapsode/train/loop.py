@@ -12,6 +12,7 @@ from rhapsode.core.errors import Interrupted, PlanRefused, RhapsodeError
 from rhapsode.core.events import Events
 from rhapsode.train.checkpoints import Checkpoints, Evidence, mark_good
 from rhapsode.train.determinism import carried_over, determinism
+from rhapsode.train.forecast import operations_per_token
 from rhapsode.train.health import trouble, turned_back
 from rhapsode.train.lineage import blame
 from rhapsode.train.looks import Looks
@@ -51,7 +52,14 @@ class Run:
         self._events, self._wish = events, wish
         self._checkpoints = Checkpoints(trainer, data, run_dir=run_dir, evidence=evidence, events=events)
         device = trainer.model.embedding.weight.device
-        self._report = Reporter(trainer.plan, events, peak_flops=peak_flops, run_dir=run_dir, device=device)
+        self._report = Reporter(
+            trainer.plan,
+            events,
+            operations=operations_per_token(trainer.plan, data.training),
+            peak_flops=peak_flops,
+            run_dir=run_dir,
+            device=device,
+        )
         self._looks = Looks(trainer.plan, data, events)
         self._why: str | None = None
 

@@ -21,6 +21,7 @@ class Reporter:
     """One part of a run: from its beginning, or from where it is resumed, to its end or to where it stops.
 
     Args:
+        operations: that a learned token costs.
         peak_flops: what the machine reaches in a matrix product, the unit of "utilisation".
         run_dir: where the checkpoints lie.
     """
@@ -30,6 +31,7 @@ class Reporter:
         plan: TrainPlan,
         events: Events,
         *,
+        operations: float,
         peak_flops: float,
         run_dir: Path,
         device: torch.device,
@@ -37,7 +39,7 @@ class Reporter:
         meter: Meter | None = None,
     ) -> None:
         self._plan, self._events, self._dir, self._device = plan, events, run_dir, device
-        self._share_per_token = plan.spec.flops_per_token(plan.context) / peak_flops
+        self._share_per_token = operations / peak_flops
         self._clock = clock or make_clock(plan)
         self._meter = meter or find_meter(cards=cards(device))
         self._seen, self._tokens, self._step_seconds, self._loss = 0, 0, 0.0, 0.0
