@@ -42,7 +42,8 @@ class Contest(NamedTuple):
     threads: int
 
     def plan(self) -> Plan:
-        loaded = load_recipe(self.recipe, [*self.changes, "train.budget=100000 steps"])
+        alike = ["train.budget=100000 steps", "train.warmup=0", "train.decay=0"]
+        loaded = load_recipe(self.recipe, [*self.changes, *alike])
         return make_plan(loaded, layout=Layout(self.out), events=Events())
 
 

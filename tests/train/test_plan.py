@@ -87,7 +87,7 @@ def test_a_budget_in_minutes_pays_for_steps_and_for_the_looks_between_them(batch
     here = Here(tokens_per_second=10_000)
     # rows of 512 hold 500 targets; a look costs a third of its tokens, once in 50 steps: a tenth of those, or of 65,536
     look = min(65536, int(0.3 * 50 * batch))
-    each = batch * 500 / 512 + look / 3 / 50
+    each = (batch + look / 3 / 50) * 500 / 512
     plan, said = settled(budget="10m", batch_tokens=batch, here=here)
     assert plan.steps == round(600 * 10_000 / each)
     assert plan.steps < 1.1 * steps

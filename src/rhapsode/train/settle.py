@@ -168,7 +168,8 @@ def _steps(
         return int(amount), Decision("steps", f"{int(amount):,}", "train.budget")
     each, why = tokens_per_step, f"{config.budget} / {tokens_per_step:,.0f} trained tokens a step"
     if unit == "seconds":
-        each += _look(config, batch_tokens) * FORWARD_SHARE / config.validate_every
+        share = tokens_per_step / batch_tokens  # a look's tokens are read, the budget's are learned
+        each += _look(config, batch_tokens) * FORWARD_SHARE / config.validate_every * share
         speed = f"{format_count(here.tokens_per_second or 0)} tokens/s measured here"
         why = f"{config.budget} at {speed} / {tokens_per_step:,.0f} trained tokens a step, and the looks between them"
     steps = max(1, round(asked / each))
