@@ -20,7 +20,7 @@ from rhapsode.model.families.registry import spec_from_config
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.checkpoints import Evidence
 from rhapsode.train.loop import Run
-from rhapsode.train.objective import Batch, Objective, next_token
+from rhapsode.train.objective import Batch, NextToken, Objective, next_token
 from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
@@ -114,11 +114,10 @@ def make_run(
     )
 
 
-class Poisoned:
+class Poisoned(NextToken):
     """Next-token training that some micro-batches, by their rows, lead astray: their loss is `worth` times as high."""
 
     __name__ = "next_token"
-    measures = ()
 
     def __init__(self, data: Data, *bad: Sequence[int], worth: float = math.inf) -> None:
         split, packing = data.tokens.split("train"), data.training
@@ -131,11 +130,10 @@ class Poisoned:
         return Loss(loss.total * self._worth, loss.num_terms) if is_bad else loss
 
 
-class Infinite:
+class Infinite(NextToken):
     """Next-token training whose gradient is infinite at the given micro-batches, counted from 0."""
 
     __name__ = "next_token"
-    measures = ()
 
     def __init__(self, *calls: int) -> None:
         self.calls, self.seen = set(calls), 0

@@ -15,17 +15,16 @@ from rhapsode.core.events import Events
 from rhapsode.core.manifest import verify
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.memory import OutOfMemory, is_out_of_memory
-from rhapsode.train.objective import Batch, next_token
+from rhapsode.train.objective import Batch, NextToken, next_token
 from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.weights.checkpoint import read_state
 
 
-class Greedy:
+class Greedy(NextToken):
     """Next-token training that asks the system for more than there is when it is given more than `most` rows."""
 
     __name__ = "next_token"
-    measures = ()
 
     def __init__(self, most: int, *, from_call: int = 0) -> None:
         self.most, self.left = most, from_call
@@ -113,18 +112,18 @@ from pathlib import Path
 import torch
 from tests.train.conftest import Heard, load_data, make_plan, make_run
 from rhapsode.core.events import Events
-from rhapsode.train.objective import next_token
+from rhapsode.train.objective import NextToken
 
 data, heard = load_data(Path(sys.argv[1])), Heard()
 
-def hungry(model, batch):
-    if torch.is_grad_enabled():
-        torch.empty(len(batch.ids) << 28, dtype=torch.uint8)  # 256 MiB a row
-    return next_token(model, batch)
+class Hungry(NextToken):
+    def __call__(self, model, batch):
+        if torch.is_grad_enabled():
+            torch.empty(len(batch.ids) << 28, dtype=torch.uint8)  # 256 MiB a row
+        return super().__call__(model, batch)
 
-hungry.__name__, hungry.measures = "next_token", ()
 plan = make_plan(vocab_size=data.tokenizer.vocab_size, micro_batch_rows=8, samples=0, steps=2)
-run = make_run(plan, data, Path(sys.argv[2]), events=Events(heard), objective=hungry)
+run = make_run(plan, data, Path(sys.argv[2]), events=Events(heard), objective=Hungry())
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + (1 << 30)
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -1,5 +1,6 @@
 """Objectives: what a batch is worth. The loop is the same for all of them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -47,6 +48,9 @@ class Objective(Protocol):
     __name__: str
     measures: tuple[str, ...]
 
+    def begin(self, model: Decoder, step: Sequence[Batch]) -> None:
+        """Find what belongs to a step as a whole, given all of its micro-batches; mostly that is nothing."""
+
     def __call__(self, model: Decoder, batch: Batch) -> Loss: ...
 
 
@@ -64,6 +68,9 @@ class NextToken:
 
     def __init__(self, name: str = "next_token") -> None:
         self.__name__ = name
+
+    def begin(self, model: Decoder, step: Sequence[Batch]) -> None:
+        pass
 
     def __call__(self, model: Decoder, batch: Batch) -> Loss:
         hidden = hidden_states(model, batch)

@@ -108,6 +108,7 @@ def gradient(
 ) -> Gradient:
     """Sum the gradients of all micro-batches into `masters.grads`."""
     masters.clear()
+    objective.begin(model, micro_batches)
     total, terms, tokens, measures = 0.0, 0, 0, [0.0] * len(objective.measures)
     for batch in micro_batches:
         loss = objective(model, batch)

@@ -21,7 +21,7 @@ from tests.train.test_memory import Greedy
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events, JsonLines
 from rhapsode.model.decoder import Decoder
-from rhapsode.train.objective import Batch, Objective, next_token
+from rhapsode.train.objective import Batch, NextToken, Objective, next_token
 from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.ranks.join import joined
 from rhapsode.train.ranks.ranks import Ranks
@@ -31,11 +31,10 @@ from rhapsode.weights.checkpoint import STATE
 from rhapsode.weights.safetensors import write_tensors
 
 
-class Mortal:
+class Mortal(NextToken):
     """Next-token training in which a process gets a signal, for example one that kills it, at its n-th micro-batch."""
 
     __name__ = "next_token"
-    measures = ()
 
     def __init__(self, moment: int, number: int) -> None:
         self._moment, self._number, self._count = moment, number, 0

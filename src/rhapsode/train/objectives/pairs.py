@@ -1,6 +1,6 @@
 """Preferences as an objective: the two answers of every pair in a batch, scored by the model, and by what it was."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -31,6 +31,9 @@ class Preferences:
     def __init__(self, name: str, numbers: Mapping[str, float], *, reference: Reference | None) -> None:
         self.__name__ = name
         self._numbers, self._reference = dict(numbers), reference
+
+    def begin(self, model: Decoder, step: Sequence[Batch]) -> None:
+        pass
 
     def __call__(self, model: Decoder, batch: Batch) -> Loss:
         is_mean = self.__name__ != "dpo"

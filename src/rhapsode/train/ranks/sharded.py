@@ -5,6 +5,8 @@ as the block is at work, and their gradients are summed into the rows in float32
 embedding and the projection, is gathered before the objective and stays until its gradient is known.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -75,6 +77,9 @@ class Gathered:
 
     def __init__(self, objective: Objective) -> None:
         self._objective, self.__name__, self.measures = objective, objective.__name__, objective.measures
+
+    def begin(self, model: Decoder, step: Sequence[Batch]) -> None:
+        self._objective.begin(model, step)
 
     def __call__(self, model: Decoder, batch: Batch) -> Loss:
         assert isinstance(model, FSDPModule)

@@ -6,7 +6,7 @@ back. Embedding and projection are whole on every rank. To compute neither the l
 its share of the positions from the projection, and counts its share of the gradient that reaches the embedding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -72,6 +72,9 @@ class OwnPositions:
     def __init__(self, objective: Objective, grid: Grid) -> None:
         self._objective, self._grid, self.__name__ = objective, grid, objective.__name__
         self.measures = objective.measures
+
+    def begin(self, model: Decoder, step: Sequence[Batch]) -> None:
+        self._objective.begin(model, step)
 
     def __call__(self, model: Decoder, batch: Batch) -> Loss:
         if torch.is_grad_enabled():
