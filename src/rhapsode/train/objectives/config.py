@@ -17,6 +17,11 @@ class SftConfig(Config):
     """Every token of an answer (supervised fine-tuning)."""
 
     name: Literal["sft"] = Field(description="Learn the answers as they are written.")
+    prompts: Share = Field(
+        default=0.05,
+        description="Share of the prompts' tokens, drawn by hash, that are learned beside the answers: who only ever "
+        "learns short answers forgets how text goes on.",
+    )
     noise: float | None = Field(
         default=None,
         gt=0,
