@@ -19,10 +19,21 @@ TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 
 
 def make_base(
-    path: Path, family: str, *, facts: dict[str, Any] | None = None, seed: int = 0, context: int = 64
+    path: Path,
+    family: str,
+    *,
+    facts: dict[str, Any] | None = None,
+    seed: int = 0,
+    context: int = 64,
+    has_template: bool = True,
 ) -> Path:
-    """A complete directory with weights at random; `family` is gemma3_text or qwen2."""
+    """A complete directory with weights at random; `family` is gemma3_text or qwen2.
+
+    Qwen's template is good for nothing but to be one; without it tuning takes ChatML, which it has the tokens for.
+    """
     backend, config = _gemma() if family == "gemma3_text" else _qwen()
+    if not has_template:
+        del config["chat_template"]
     names = path.parent / f"{path.name}-tokenizer"
     names.mkdir(parents=True)
     (names / "tokenizer.json").write_text(backend.to_str(), encoding="utf-8")

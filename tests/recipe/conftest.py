@@ -126,6 +126,40 @@ def tuned_path(tmp_path: Path, bases: Path) -> Path:
     return path
 
 
+PREFERRED = """
+task: {name: prefers}
+data:
+  examples: [{path: pairs.jsonl}]
+  split: {validation: 0.3}
+model: {base: bases/chat, context: 256}
+train:
+  budget: 20 steps
+  batch_tokens: 1024
+  learning_rate: 0.01
+  precision: fp32
+  adapter: {rank: 4}
+evaluate:
+  task: {scorers: [pairs_reward, pairs, pairs_per_token], examples: 3, general: {documents: 2}}
+  samples: {count: 1, max_tokens: 4}
+"""
+
+
+@pytest.fixture
+def preferred_path(tmp_path: Path, bases: Path) -> Path:
+    """A recipe that learns from pairs which answer people like: that with a sir, which is the longer one."""
+    long_enough_to_be_shared = "The crew sang of the wind and the gates, and the ship came home to the harbour."
+    asked = [f"{long_enough_to_be_shared} Which colour has ship {n}?" for n in range(40)]
+    rows = [
+        {"prompt": q, "chosen": f"{COLOURS[n % 3]}, sir, and a fine ship she is", "rejected": COLOURS[n % 3]}
+        for n, q in enumerate(asked)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "bases").symlink_to(bases)
+    path = tmp_path / "prefers.yaml"
+    path.write_text(PREFERRED)
+    return path
+
+
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model of each kind: gemma3_text and qwen2."""
@@ -133,6 +167,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for family in ("gemma3_text", "qwen2"):
         make_base(folder / family, family)
     make_base(folder / "wide", "qwen2", context=1024)
+    make_base(folder / "chat", "qwen2", context=1024, has_template=False)
     return folder
 
 

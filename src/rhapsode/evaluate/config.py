@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from rhapsode.core.config import Config, Count, Share
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.evaluate.scorers.registry import SCORERS, known
+from rhapsode.evaluate.scorers.registry import LIKELIHOODS, SCORERS, known
 
 BaselineName = Literal["base", "xz", "kneser-ney"]
 
@@ -40,6 +40,10 @@ class GeneralConfig(Config):
     characters: Count = Field(default=2000, ge=200, description="Longest piece of a document.")
 
 
+ASKING = ("max_tokens", "temperature", "shots", "shots_items")
+"""What only concerns answers that the model writes."""
+
+
 class TaskEvaluationConfig(Config):
     """What the model's answers to held-out examples are worth, beside those of the model that it started from."""
 
@@ -47,7 +51,8 @@ class TaskEvaluationConfig(Config):
         min_length=1,
         strict=False,
         description="What judges answers; the first decides the verdict. There are "
-        f"{', '.join(SCORERS)}; recall is written recall:LABEL.",
+        f"{', '.join(SCORERS)}; recall is written recall:LABEL. Of preferences and feedback, how likely the model "
+        f"finds answers of people can be judged instead: {', '.join(LIKELIHOODS)}.",
     )
     max_tokens: Count = Field(default=128, ge=1, description="Longest answer, in tokens; what is longer is cut.")
     temperature: float = Field(default=0.0, ge=0, description="0 always takes the likeliest token.")
@@ -72,6 +77,16 @@ class TaskEvaluationConfig(Config):
         default=GeneralConfig(), description="Whether the model forgot what it could before."
     )
 
+    @property
+    def judges(self) -> Literal["answers", "preferences", "feedback"]:
+        """What all of the scorers judge."""
+        return known(self.scorers[0]).judges
+
+    @property
+    def compares(self) -> str | None:
+        """The first scorer that has nothing to say without the model before, if one has."""
+        return next((name for name in self.scorers if known(name).where == "reward"), None)
+
     @model_validator(mode="after")
     def _scorers_make_sense(self) -> Self:
         for name in self.scorers:
@@ -81,6 +96,8 @@ class TaskEvaluationConfig(Config):
                 raise ValueError(f"{error.message}; {error.hint}") from None
         if self.scorers[0].startswith("recall:"):
             raise ValueError("recall of one label cannot decide: a model that says nothing else has all of it")
+        if len({known(name).judges for name in self.scorers}) > 1:
+            raise ValueError("answers of the model, and how likely it finds those of people, are judged in runs apart")
         for name in ("scorers", "shots"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} names one twice")

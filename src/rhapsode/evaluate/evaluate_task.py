@@ -11,19 +11,16 @@ from rhapsode.engine.load import Loaded
 from rhapsode.engine.sampling import Sampling
 from rhapsode.evaluate.answers import Answer, AsTrained, answer, write_answers
 from rhapsode.evaluate.config import EvaluateConfig, TaskEvaluationConfig
-from rhapsode.evaluate.evaluation import Evaluation
-from rhapsode.evaluate.forgetting import Reader, forgetting
-from rhapsode.evaluate.general import GeneralText, general_texts
-from rhapsode.evaluate.held_out import rank
-from rhapsode.evaluate.interval import Draws
+from rhapsode.evaluate.forgetting import general_text
+from rhapsode.evaluate.general import GeneralText
 from rhapsode.evaluate.items import Item, draw
-from rhapsode.evaluate.jackknife import group_sums, spread
+from rhapsode.evaluate.judging import changes_of, gains_of, item_scores, scores_of
 from rhapsode.evaluate.label_tables import confusions, label_scores, num_unknown
-from rhapsode.evaluate.paired import Change, change
 from rhapsode.evaluate.scorers.registry import known, scorer
 from rhapsode.evaluate.scorers.scorer import Judged, Scorer
 from rhapsode.evaluate.shots import Choice, best_prompt
-from rhapsode.evaluate.task_evaluation import Answered, ItemScores, Score, SideBySide, TaskEvaluation
+from rhapsode.evaluate.side_by_side import most_changed
+from rhapsode.evaluate.task_evaluation import Answered, Score, SideBySide, TaskEvaluation
 
 
 def evaluate_task(
@@ -60,17 +57,17 @@ def evaluate_task(
     before_found = None if before is None else asking.ask(before, asking.choose(before, shots_from), name="before")
     found = asking.ask(after, Choice(AsTrained(after.tokenizer), (), 0), name="after")
     has_labels = known(config.task.scorers[0]).is_of_labels
-    wanted = [item.wanted for item in held]
+    wanted, then = [item.wanted for item in held], before_found and before_found.judged
     said = (found.texts, before_found and before_found.texts)
     return TaskEvaluation(
         after=found.summary,
         before=before_found and before_found.summary,
-        changes=() if before_found is None else asking.changes(found, before_found),
+        changes=changes_of(asking.scorers, found.judged, then, held, confidence=config.confidence),
         labels=label_scores(wanted, *said) if has_labels else (),
         confusions=confusions(wanted, *said) if has_labels else (),
         examples=_examples(held, found, before_found, count=config.task.examples, seed=config.seed),
-        general=_general(before, after, general, config, events),
-        items=_items(held, found, before_found),
+        general=general_text(before, after, general, config=config, events=events),
+        items=item_scores(held, found.judged, then),
         max_tokens=config.task.max_tokens,
         temperature=config.task.temperature,
         confidence=config.confidence,
@@ -97,10 +94,6 @@ class _Asking(NamedTuple):
     answers_dir: Path | None
 
     @property
-    def groups(self) -> list[str]:
-        return [item.group for item in self.items]
-
-    @property
     def sampling(self) -> Sampling:
         return Sampling(max_tokens=self.task.max_tokens, temperature=self.task.temperature, seed=self.config.seed)
 
@@ -125,20 +118,12 @@ class _Asking(NamedTuple):
             write_answers(self.answers_dir / f"{name}.jsonl", items, said)
         texts, wanted = [one.text for one in said], [item.wanted for item in items]
         judged = [scorer.judge(texts, wanted) for scorer in self.scorers]
-        scores = tuple(self._score(*pair, name=name) for pair in zip(self.scorers, judged, strict=True))
+        scores = scores_of(
+            self.scorers, judged, items, confidence=self.config.confidence, events=self.events, name=name
+        )
         is_of_labels = known(self.scorers[0].name).is_of_labels
         unknown = num_unknown(wanted, texts) if is_of_labels else None
         return _Found(texts, judged, _summary(choice, said, scores, unknown=unknown))
-
-    def changes(self, after: _Found, before: _Found) -> tuple[Change, ...]:
-        pairs = zip(self.scorers, after.judged, before.judged, strict=True)
-        return tuple(change(*pair, self.groups, confidence=self.config.confidence) for pair in pairs)
-
-    def _score(self, scorer: Scorer, judged: Judged, *, name: str) -> Score:
-        sums = group_sums(judged.counts, self.groups)
-        found = Score(scorer.name, *spread(sums, scorer.figure, confidence=self.config.confidence))
-        self.events.emit("scored", name=name, scorer=found.scorer, value=found.value, low=found.low, high=found.high)
-        return found
 
 
 def _summary(choice: Choice, said: Sequence[Answer], scores: tuple[Score, ...], *, unknown: int | None) -> Answered:
@@ -155,31 +140,10 @@ def _summary(choice: Choice, said: Sequence[Answer], scores: tuple[Score, ...], 
     )
 
 
-def _general(
-    before: Loaded | None, after: Loaded, texts: Sequence[GeneralText] | None, config: EvaluateConfig, events: Events
-) -> Evaluation | None:
-    assert config.task is not None
-    if before is None or (texts is None and config.task.general.documents == 0):
-        return None
-    if texts is None:
-        texts = general_texts(config.task.general, seed=config.seed)
-    then, now = (Reader(model.engine.model, model.tokenizer) for model in (before, after))
-    return forgetting(then, now, texts, draws=Draws(config.confidence, config.resamples, config.seed), events=events)
-
-
 def _examples(
     items: Sequence[Item], after: _Found, before: _Found | None, *, count: int, seed: int
 ) -> tuple[SideBySide, ...]:
-    """The largest gains, then the largest losses; where both are too few, others. A hash decides between equals."""
-    gains = np.zeros(len(items)) if before is None else after.judged[0].scores - before.judged[0].scores
-    order = sorted(range(len(items)), key=lambda i: rank(items[i].id, seed=seed))
-    rising, falling = (sorted(order, key=lambda i: sign * gains[i]) for sign in (-1, 1))
-    half = (count + 1) // 2
-    best = [i for i in rising if gains[i] > 0]
-    worst = [i for i in falling if gains[i] < 0]
-    best, worst = best[: max(half, count - len(worst))], worst[: max(count - half, count - len(best))]
-    chosen = [*best, *worst]
-    chosen += [i for i in order if gains[i] == 0][: count - len(chosen)]
+    gains = gains_of(after.judged, before and before.judged)
     return tuple(
         SideBySide(
             id=items[i].id,
@@ -189,18 +153,5 @@ def _examples(
             after=after.texts[i],
             gain=None if before is None else float(gains[i]),
         )
-        for i in chosen
+        for i in most_changed([item.id for item in items], gains, count=count, seed=seed)
     )
-
-
-def _items(items: Sequence[Item], after: _Found, before: _Found | None) -> tuple[ItemScores, ...]:
-    own = _by_item(after)
-    others = [None] * len(items) if before is None else _by_item(before)
-    return tuple(
-        ItemScores(item.id, item.group, other, one) for item, one, other in zip(items, own, others, strict=True)
-    )
-
-
-def _by_item(found: _Found) -> list[tuple[float | None, ...]]:
-    rows = np.stack([judged.scores for judged in found.judged], axis=1)
-    return [tuple(float(value) if np.isfinite(value) else None for value in row) for row in rows]

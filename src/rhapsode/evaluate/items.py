@@ -7,7 +7,7 @@ one group: their answers say little more together than one of them.
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
@@ -78,11 +78,25 @@ def item_of(example: Example, *, name: str) -> Item | None:
             asked = None
     if asked is None:
         return None
-    group = hashlib.blake2b(same_prompt(opening(example)), digest_size=8).hexdigest()
-    return Item(name, group, *asked, tools)
+    return Item(name, group_of(example), *asked, tools)
 
 
-def draw(items: Sequence[Item], *, most: int | None, seed: int) -> list[Item]:
+def group_of(example: Example) -> str:
+    """The same for examples that open alike, which are not independent of each other."""
+    return hashlib.blake2b(same_prompt(opening(example)), digest_size=8).hexdigest()
+
+
+class Named(Protocol):
+    """What has a name to be drawn by."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Drawn = TypeVar("Drawn", bound=Named)
+
+
+def draw(items: Sequence[Drawn], *, most: int | None, seed: int) -> list[Drawn]:
     """At most so many items, by a hash of their names alone, in the order in which they are given."""
     chosen = {item.id for item in sorted(items, key=lambda item: rank(item.id, seed=seed))[:most]}
     return [item for item in items if item.id in chosen]

@@ -10,11 +10,13 @@ from rhapsode.engine.completion import complete
 from rhapsode.engine.load import load_engine
 from rhapsode.engine.sampling import Sampling
 from rhapsode.evaluate.evaluate import evaluate
+from rhapsode.evaluate.evaluate_likelihoods import evaluate_likelihoods
 from rhapsode.evaluate.evaluate_task import evaluate_task
 from rhapsode.evaluate.evaluation import Evaluation
 from rhapsode.evaluate.items import items_of
 from rhapsode.evaluate.probes import probes
 from rhapsode.evaluate.questions import questions
+from rhapsode.evaluate.rated import rated_of
 from rhapsode.evaluate.task_evaluation import TaskEvaluation
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.report import Spoken, write_report
@@ -62,8 +64,11 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> Findings:
 
 
 def judge(walk: Walk, plan: Plan, model: Path) -> TaskEvaluation:
-    """Ask held-out questions before and after, and judge the answers."""
+    """Before and after: ask held-out questions and judge the answers, or show answers that people judged."""
     config, base = plan.recipe.evaluate, plan.base_directory
+    assert config.task is not None, "there is something to judge"
+    if config.task.judges != "answers":
+        return _judge_likelihoods(walk, plan, model)
     held, training = (items_of(plan.corpus, split=split, events=walk.events) for split in ("validation", "train"))
     before = load_engine(base) if base is not None and "base" in config.baselines else None
     return evaluate_task(
@@ -71,6 +76,21 @@ def judge(walk: Walk, plan: Plan, model: Path) -> TaskEvaluation:
         load_engine(model),
         held,
         shots_from=training,
+        config=config,
+        events=walk.events,
+        answers_dir=walk.run_dir / ANSWERS,
+    )
+
+
+def _judge_likelihoods(walk: Walk, plan: Plan, model: Path) -> TaskEvaluation:
+    config, base, context = plan.recipe.evaluate, plan.base_directory, plan.train.context
+    split = plan.data.tokens.split("validation")
+    return evaluate_likelihoods(
+        load_engine(base) if base is not None and "base" in config.baselines else None,
+        load_engine(model),
+        rated_of(plan.corpus, split, name="validation", context=context, events=walk.events),
+        split,
+        context=context,
         config=config,
         events=walk.events,
         answers_dir=walk.run_dir / ANSWERS,

@@ -132,6 +132,7 @@ def make_plan(
         corpus = make_corpus(loaded, layout=layout, events=events)
     with stage("tokenise", events):
         tokens = Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events))
+        _require_judged(recipe, tokens)
         data = _packed(tokens, recipe=recipe, events=events)
     _tell(data, events)
     first = from_scratch(recipe, data, here=here) if base is None else from_base(base, recipe, data)
@@ -148,6 +149,16 @@ def make_plan(
         device=ranks.device,
         base=base,
     )
+
+
+def _require_judged(recipe: Recipe, tokens: Tokens) -> None:
+    """Raises PlanRefused: a scorer judges what the examples do not hold."""
+    family = tokens.manifest.facts.get("examples")
+    if (task := recipe.evaluate.task) is not None and task.judges not in ("answers", family):
+        raise PlanRefused(
+            f"evaluate.task.scorers: {task.scorers[0]} judges {task.judges}, and the data is made of {family}",
+            "name scorers of what the data holds, or give it other data",
+        )
 
 
 def _packed(tokens: Tokens, *, recipe: Recipe, events: Events) -> Data:

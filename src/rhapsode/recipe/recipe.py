@@ -10,7 +10,7 @@ from rhapsode.core.config import Config
 from rhapsode.core.yaml import Key, write_yaml
 from rhapsode.corpus.config import DataConfig
 from rhapsode.corpus.tokens_config import LEARNED
-from rhapsode.evaluate.config import EvaluateConfig
+from rhapsode.evaluate.config import ASKING, EvaluateConfig
 from rhapsode.model.config import FROM_SCRATCH, ModelConfig
 from rhapsode.recipe.launch import LaunchConfig
 from rhapsode.recipe.task import TaskConfig
@@ -52,6 +52,8 @@ class Recipe(Config):
             left_out["model"] = set(FROM_SCRATCH)
             data["tokens"] = set(LEARNED)
         left_out["data"] = data
+        if (task := self.evaluate.task) is not None and task.judges != "answers":
+            left_out["evaluate"] = {"task": set(ASKING)}
         return self.model_dump(mode="json", exclude=left_out)
 
     @model_validator(mode="after")
@@ -76,6 +78,7 @@ class Recipe(Config):
                     if name in section.model_fields_set and getattr(section, name) is not None:
                         yield (*key, name), "model.base has settled this already; leave one of the two out"
         yield from self._of_examples()
+        yield from self._of_likelihoods()
         optimizer = self.train.optimizer_for(is_trained=self.model.base is not None)
         if self.train.embedding_learning_rate is not None and optimizer != "muon":
             why = f"a rate beside Muon, but train.optimizer is {optimizer} here; leave it out, or set that to muon"
@@ -98,6 +101,17 @@ class Recipe(Config):
             )
         if train.storage is not None and train.adapter is None:
             yield ("train", "storage"), "without train.adapter no weight is frozen; leave it out, or train an adapter"
+
+    def _of_likelihoods(self) -> Iterator[tuple[Key, str]]:
+        """Keys about answers that the model writes, where it writes none; and a comparison with nothing."""
+        if (task := self.evaluate.task) is None or task.judges == "answers":
+            return
+        for name in ASKING:
+            if name in task.model_fields_set:
+                yield ("evaluate", "task", name), f"{task.scorers[0]} lets the model write nothing; leave it out"
+        if task.compares and (self.model.base is None or "base" not in self.evaluate.baselines):
+            why = f"{task.compares} compares with the base; name model.base, and base among evaluate.baselines"
+            yield ("evaluate", "task", "scorers"), why
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -1,0 +1,103 @@
+"""What is tuned on what people like is judged by whether it tells apart held-out answers, before and after."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rhapsode.core.errors import PlanRefused, RhapsodeError
+from rhapsode.core.events import Event, Events
+from rhapsode.evaluate.bits_per_byte import measure_bits
+from rhapsode.evaluate.likelihoods import likelihoods
+from rhapsode.evaluate.task_evaluation import from_json
+from rhapsode.recipe.findings import evaluate_run
+from rhapsode.recipe.layout import Layout
+from rhapsode.recipe.load import load_recipe
+from rhapsode.recipe.plan import make_plan
+from rhapsode.recipe.recipe import dump_recipe
+from rhapsode.recipe.run import plan_run, train_run, walking
+from rhapsode.weights.directory import load_model
+
+
+def test_pairs_are_told_apart_after_and_by_chance_before(preferred_path: Path, tmp_path: Path) -> None:
+    loaded, layout, heard = load_recipe(preferred_path), Layout(tmp_path / "out"), list[Event]()
+    events = Events(heard.append)
+    with walking(loaded, layout=layout, events=events, resume=False) as walk:
+        plan, cost = plan_run(loaded, layout=layout, events=events)
+        model = train_run(walk, plan, cost, resume=False)
+        found = evaluate_run(walk, plan, model).task
+    assert found is not None
+    assert found.before is not None
+    reward, whole, _ = found.changes
+    assert (found.before.scores[0].value, found.after.scores[0].value) == (0.5, 1.0)
+    assert reward.verdict.startswith("better by 50.0 points")
+    assert found.before.scores[1].value == 0  # the chosen answers are longer
+    assert (
+        whole.wins + whole.losses + whole.ties
+        == len(found.items)
+        == plan.data.tokens.split("validation").examples[-1] + 1
+    )
+    kinds = {one.kind: one for one in found.likelihoods}
+    gained = {kind: one.after - (one.before or 0) for kind, one in kinds.items()}
+    assert gained["chosen"] > gained["rejected"]
+    report = json.loads((walk.run_dir / "report.json").read_text())
+    assert from_json(report["task"]) == found
+    page, card = (path.read_text() for path in (walk.run_dir / "report.html", model / "README.md"))
+    for text in (page, card):
+        assert found.verdict in text
+        assert "held-out pairs" in text
+    assert "not wanted" in page
+    assert "cut at" not in page
+    rows = [json.loads(line) for line in (walk.run_dir / "answers" / "after.jsonl").read_text().splitlines()]
+    assert [row["wanted"] for row in rows] == [True, False] * len(found.items)
+    assert all(row["log_prob"] < 0 for row in rows)
+
+
+def test_likelihoods_of_answers_that_share_their_prompt_are_those_of_each_alone(
+    preferred_path: Path, tmp_path: Path
+) -> None:
+    """Beside the measure of bits per byte, which reads every sequence by itself."""
+    plan = make_plan(load_recipe(preferred_path), layout=Layout(tmp_path / "out"), events=Events())
+    assert plan.base_directory is not None
+    split, model = plan.data.tokens.split("validation"), load_model(plan.base_directory)
+    assert (plan.data.held_out.piece_branch == 0).any()
+    wanted = list(range(split.num_documents))[2:]
+    pad, context = plan.data.tokenizer.pad, plan.train.context
+    found = likelihoods(model, split, wanted, context=context, pad=pad, events=Events(), stage="")
+    alone = measure_bits(
+        model, split, documents=wanted, context=context, stride=context, pad=pad, begin=None, batch_tokens=1,
+        events=Events(),
+    )  # fmt: skip
+    np.testing.assert_allclose(found.log_probs, -alone.bits * np.log(2), rtol=1e-4)
+    assert found.tokens.tolist() == [int(np.count_nonzero(split.learned(index))) for index in wanted]
+
+
+def test_a_recipe_that_judges_likelihoods_reads_back_the_same(preferred_path: Path) -> None:
+    recipe = load_recipe(preferred_path).recipe
+    written = dump_recipe(recipe)
+    assert "max_tokens: 128" not in written.partition("samples:")[0]
+    again = preferred_path.with_name("again.yaml")
+    again.write_text(written)
+    assert load_recipe(again).recipe == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("evaluate.task.max_tokens=4", "pairs_reward lets the model write nothing"),
+        ("evaluate.task.shots=[0]", "pairs_reward lets the model write nothing"),
+        ("evaluate.task.scorers=[pairs, chrf]", "judged in runs apart"),
+        ("evaluate.task.scorers=[pears]", "did you mean 'pairs'"),
+        ("evaluate.baselines=[xz]", "pairs_reward compares with the base"),
+    ],
+)
+def test_what_would_have_no_effect_or_no_sense_is_refused(preferred_path: Path, change: str, said: str) -> None:
+    with pytest.raises(RhapsodeError, match=said):
+        load_recipe(preferred_path, [change])
+
+
+def test_a_scorer_of_other_data_refuses_the_plan(tuned_path: Path, tmp_path: Path) -> None:
+    loaded = load_recipe(tuned_path, ["evaluate.task={scorers: [pairs]}"])
+    with pytest.raises(PlanRefused, match="pairs judges preferences, and the data is made of answers"):
+        plan_run(loaded, layout=Layout(tmp_path / "out"), events=Events())
