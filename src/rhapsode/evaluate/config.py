@@ -81,6 +81,9 @@ class TaskEvaluationConfig(Config):
                 raise ValueError(f"{error.message}; {error.hint}") from None
         if self.scorers[0].startswith("recall:"):
             raise ValueError("recall of one label cannot decide: a model that says nothing else has all of it")
+        kinds = [known(name) for name in self.scorers]
+        if any(kind.is_of_labels for kind in kinds) and any(kind.is_of_calls for kind in kinds):
+            raise ValueError("labels and tool calls are judged apart; keep scorers of one of the two")
         for name in ("scorers", "shots"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} names one twice")

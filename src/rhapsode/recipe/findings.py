@@ -15,6 +15,7 @@ from rhapsode.evaluate.evaluation import Evaluation
 from rhapsode.evaluate.items import items_of
 from rhapsode.evaluate.probes import probes
 from rhapsode.evaluate.questions import questions
+from rhapsode.evaluate.scorers.registry import known
 from rhapsode.evaluate.task_evaluation import TaskEvaluation
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.report import Spoken, write_report
@@ -64,7 +65,12 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> Findings:
 def judge(walk: Walk, plan: Plan, model: Path) -> TaskEvaluation:
     """Ask held-out questions before and after, and judge the answers."""
     config, base = plan.recipe.evaluate, plan.base_directory
-    held, training = (items_of(plan.corpus, split=split, events=walk.events) for split in ("validation", "train"))
+    assert config.task is not None
+    with_calls = any(known(name).is_of_calls for name in config.task.scorers)
+    held, training = (
+        items_of(plan.corpus, split=split, events=walk.events, with_calls=with_calls)
+        for split in ("validation", "train")
+    )
     before = load_engine(base) if base is not None and "base" in config.baselines else None
     return evaluate_task(
         before,

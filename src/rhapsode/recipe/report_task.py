@@ -216,7 +216,7 @@ def _tried(before: Answered | None) -> list[Block]:
 def _examples(examples: Sequence[SideBySide]) -> list[Block]:
     if not examples:
         return []
-    is_compared = examples[0].gain is not None
+    is_compared = any(one.gain is not None for one in examples)
     how = "The answers that gained most and those that lost most, " if is_compared else "Answers that a hash drew, "
     shown = [_example(one, is_open=number == 0) for number, one in enumerate(examples)]
     return [Heading("Answers side by side"), Paragraph(f"{how}as they are."), *shown]

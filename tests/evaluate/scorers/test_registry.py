@@ -7,10 +7,16 @@ from hypothesis import strategies as st
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.evaluate.scorers.registry import SCORERS, known, scorer
+from rhapsode.evaluate.scorers.tool_calls import aim
+from rhapsode.text.chat import Function
 
+FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+CALL = '<tool_call>\n{"name": "f", "arguments": {"x": [1]}}\n</tool_call>'
+AIMS = [aim([Function(name="f", arguments='{"x": [1]}')], [FUNCTION]), aim([], [FUNCTION])]
 WANTED = {"number": ["#### 42", "7"], "json": ['{"a": [1, "x"]}', "[]"], "json_schema": ['{"type": "number"}', "true"]}
+WANTED |= dict.fromkeys(("tool_calls", "tool_fields", "tool_schema"), AIMS)
 QUICK = [name for name in SCORERS if name != "unit_tests"]
-PERFECT = {"json_schema": ["3.5", "[]"]}
+PERFECT = {"json_schema": ["3.5", "[]"]} | dict.fromkeys(("tool_calls", "tool_fields", "tool_schema"), [CALL, "No."])
 
 
 def named(name: str) -> str:
