@@ -25,6 +25,7 @@ from rhapsode.evaluate.scorers.registry import known, scorer
 from rhapsode.evaluate.scorers.scorer import Judged, Scorer
 from rhapsode.evaluate.shots import Choice, best_prompt
 from rhapsode.evaluate.task_evaluation import Answered, ItemScores, Score, SideBySide, TaskEvaluation
+from rhapsode.evaluate.task_gate import task_gate
 from rhapsode.text.tool_calls import require_calls
 
 
@@ -69,22 +70,25 @@ def evaluate_task(
     before_found = None if before is None else asking.ask(before, asking.choose(before, shots_from), name="before")
     choice = Choice(AsTrained(after.tokenizer), (), 0) if is_tuned else asking.choose(after, shots_from)
     found = asking.ask(after, choice, name="after")
+    changes = () if before_found is None else asking.changes(found, before_found)
+    forgotten = _general(before, after, general, config, events)
     has_labels = known(names[0]).is_of_labels
     wanted = [item.wanted for item in held]
     said = (found.texts, before_found and before_found.texts)
     return TaskEvaluation(
         after=found.summary,
         before=before_found and before_found.summary,
-        changes=() if before_found is None else asking.changes(found, before_found),
+        changes=changes,
         labels=label_scores(wanted, *said) if has_labels else (),
         confusions=confusions(wanted, *said) if has_labels else (),
         examples=_examples(held, found, before_found, count=config.task.examples, seed=config.seed),
-        general=_general(before, after, general, config, events),
+        general=forgotten,
         items=_items(held, found, before_found),
         max_tokens=config.task.max_tokens,
         temperature=config.task.temperature,
         confidence=config.confidence,
         seed=config.seed,
+        gate=task_gate(changes, forgotten, config.gate),
     )
 
 

@@ -93,6 +93,14 @@ class ItemScores:
 
 
 @dataclass(frozen=True)
+class TaskGate:
+    """Whether answers, and what was forgotten, are what the recipe asks of a release."""
+
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
 class TaskEvaluation:
     """The first scorer decides. `changes`, `general` and every "before" are missing where there is nothing to compare.
 
@@ -100,6 +108,7 @@ class TaskEvaluation:
         changes: a line for each scorer, in the same order as scores.
         labels, confusions: where labels are wanted; confusions are the most frequent ones, of both models together.
         general: bits per byte on general text, the row "after" first.
+        gate: None where nothing is asked of a release.
     """
 
     after: Answered
@@ -114,6 +123,7 @@ class TaskEvaluation:
     temperature: float
     confidence: float
     seed: int
+    gate: TaskGate | None = None
 
     @property
     def verdict(self) -> str:

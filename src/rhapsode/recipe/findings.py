@@ -10,13 +10,11 @@ from rhapsode.engine.completion import complete
 from rhapsode.engine.load import load_engine
 from rhapsode.engine.sampling import Sampling
 from rhapsode.evaluate.evaluate import evaluate
-from rhapsode.evaluate.evaluate_task import evaluate_task
 from rhapsode.evaluate.evaluation import Evaluation
-from rhapsode.evaluate.items import items_of
 from rhapsode.evaluate.probes import probes
 from rhapsode.evaluate.questions import questions
-from rhapsode.evaluate.scorers.registry import known
 from rhapsode.evaluate.task_evaluation import TaskEvaluation
+from rhapsode.recipe.compare import ANSWERS, judge
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.report import Spoken, write_report
 from rhapsode.recipe.report_task import HEADING, task_section
@@ -25,8 +23,6 @@ from rhapsode.text.chat import Message, render
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.weights.card import CARD, write_card
 from rhapsode.weights.directory import load_model
-
-ANSWERS = "answers"
 
 
 class Findings(NamedTuple):
@@ -56,31 +52,18 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> Findings:
     task = None
     if plan.recipe.evaluate.task is not None:
         with stage("answers", walk.events):
-            task = judge(walk, plan, model)
+            base = plan.base_directory if "base" in plan.recipe.evaluate.baselines else None
+            task = judge(
+                plan.corpus,
+                plan.recipe.evaluate,
+                before=base,
+                after=model,
+                events=walk.events,
+                answers_dir=walk.run_dir / ANSWERS,
+            )
     findings = Findings(found, spoken, task)
     _write(walk.run_dir, plan, model, findings)
     return findings
-
-
-def judge(walk: Walk, plan: Plan, model: Path) -> TaskEvaluation:
-    """Ask held-out questions before and after, and judge the answers."""
-    config, base = plan.recipe.evaluate, plan.base_directory
-    assert config.task is not None
-    with_calls = any(known(name).is_of_calls for name in config.task.scorers)
-    held, training = (
-        items_of(plan.corpus, split=split, events=walk.events, with_calls=with_calls)
-        for split in ("validation", "train")
-    )
-    before = load_engine(base) if base is not None and "base" in config.baselines else None
-    return evaluate_task(
-        before,
-        load_engine(model),
-        held,
-        shots_from=training,
-        config=config,
-        events=walk.events,
-        answers_dir=walk.run_dir / ANSWERS,
-    )
 
 
 def _write(run_dir: Path, plan: Plan, model: Path, findings: Findings) -> None:

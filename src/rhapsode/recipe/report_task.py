@@ -36,6 +36,7 @@ def task_blocks(found: TaskEvaluation) -> list[Block]:
     """Verdict first, then numbers, pictures, examples, and what was forgotten."""
     return [
         _verdict(found),
+        *_gate(found),
         Figures(_figures(found)),
         Heading("What its answers are worth"),
         *_scores(found),
@@ -68,6 +69,14 @@ def _verdict(found: TaskEvaluation) -> Note:
         return Note(found.verdict, title="Nothing to compare with")
     word = _word(found.changes[0])
     return Note(found.verdict, title=word.capitalize(), tone=_TONES.get(word, "plain"))
+
+
+def _gate(found: TaskEvaluation) -> list[Block]:
+    if found.gate is None:
+        return []
+    passed = found.gate.passed
+    title = "Gate passed" if passed else "Gate not passed"
+    return [Note(found.gate.sentence, title=title, tone="good" if passed else "bad")]
 
 
 def _figures(found: TaskEvaluation) -> list[Figure]:

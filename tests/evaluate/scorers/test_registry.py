@@ -14,9 +14,10 @@ FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type":
 CALL = '<tool_call>\n{"name": "f", "arguments": {"x": [1]}}\n</tool_call>'
 AIMS = [aim([Function(name="f", arguments='{"x": [1]}')], [FUNCTION]), aim([], [FUNCTION])]
 WANTED = {"number": ["#### 42", "7"], "json": ['{"a": [1, "x"]}', "[]"], "json_schema": ['{"type": "number"}', "true"]}
-WANTED |= dict.fromkeys(("tool_calls", "tool_fields", "tool_schema"), AIMS)
+OF_CALLS = [name for name in SCORERS if SCORERS[name].is_of_calls]
+WANTED |= dict.fromkeys(OF_CALLS, AIMS)
 QUICK = [name for name in SCORERS if name != "unit_tests"]
-PERFECT = {"json_schema": ["3.5", "[]"]} | dict.fromkeys(("tool_calls", "tool_fields", "tool_schema"), [CALL, "No."])
+PERFECT = {"json_schema": ["3.5", "[]"]} | {name: [CALL, "No."] for name in OF_CALLS}
 
 
 def named(name: str) -> str:
