@@ -15,7 +15,16 @@ from rhapsode.core.events import read_events
 from rhapsode.evaluate.evaluation import Comparison
 from rhapsode.evaluate.forgetting import sentence
 
-HEAD = ("recipe", "figure", "questions", "base (examples in its prompt)", "tuned", "verdict", "general text", "training")
+HEAD = (
+    "recipe",
+    "figure",
+    "questions",
+    "base (examples in its prompt)",
+    "tuned",
+    "verdict",
+    "general text",
+    "training",
+)
 
 
 def lines(run_dir: Path) -> Iterator[tuple[str, ...]]:

@@ -132,6 +132,8 @@ ALTERNATIVES_TUNED = {
     "evaluate.task.examples": "1",
     "evaluate.task.general.documents": "3",
     "evaluate.task.general.characters": "300",
+    "evaluate.gate.task": "better",
+    "evaluate.gate.general": "5%",
 }
 # Where a base is trained further, other values are the usual ones.
 ALTERNATIVES_BASED = {

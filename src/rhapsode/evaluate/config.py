@@ -1,6 +1,6 @@
 """The recipe's `evaluate:` section. Free of torch."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,14 @@ class GateConfig(Config):
 
     below_best_baseline: Share | None = Field(
         default=None, description="Least part by which its bits per byte are below the best baseline's, such as 12%."
+    )
+    task: Literal["better"] | Annotated[float, Field(ge=0, le=100)] | None = Field(
+        default=None,
+        description="What its answers must be beside those of the model before, by the scorer that decides: better, "
+        "or better by at least so many points of 100.",
+    )
+    general: Share | None = Field(
+        default=None, description="Most part by which it may need more bits for general text than before, such as 2%."
     )
 
 
@@ -98,6 +106,9 @@ class TaskEvaluationConfig(Config):
             raise ValueError("recall of one label cannot decide: a model that says nothing else has all of it")
         if len({known(name).judges for name in self.scorers}) > 1:
             raise ValueError("answers of the model, and how likely it finds those of people, are judged in runs apart")
+        kinds = [known(name) for name in self.scorers]
+        if any(kind.is_of_labels for kind in kinds) and any(kind.is_of_calls for kind in kinds):
+            raise ValueError("labels and tool calls are judged apart; keep scorers of one of the two")
         for name in ("scorers", "shots"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} names one twice")
@@ -136,4 +147,12 @@ class EvaluateConfig(Config):
             raise ValueError("baselines names one twice")
         if self.gate.below_best_baseline is not None and not self.baselines:
             raise ValueError("gate.below_best_baseline needs a baseline: baselines is empty")
+        for name in ("task", "general"):
+            if getattr(self.gate, name) is None:
+                continue
+            if self.task is None or (name == "general" and not self.task.general.documents):
+                what = "evaluate.task" if self.task is None else "documents: evaluate.task.general.documents is 0"
+                raise ValueError(f"gate.{name} needs {what}")
+            if "base" not in self.baselines:
+                raise ValueError(f"gate.{name} compares with the model before: baselines must name base")
         return self

@@ -12,10 +12,10 @@ from rhapsode.corpus.tokens import TokenSplit
 from rhapsode.engine.load import Loaded
 from rhapsode.evaluate.answers import write_lines
 from rhapsode.evaluate.config import EvaluateConfig
+from rhapsode.evaluate.figures import changes_of, gains_of, item_scores, scores_of
 from rhapsode.evaluate.forgetting import general_text
 from rhapsode.evaluate.general import GeneralText
 from rhapsode.evaluate.items import draw
-from rhapsode.evaluate.judging import changes_of, gains_of, item_scores, scores_of
 from rhapsode.evaluate.likelihoods import likelihoods
 from rhapsode.evaluate.rated import BAD, GOOD, Rated
 from rhapsode.evaluate.scorers.likelihoods import Likelihoods, LikelihoodScorer
@@ -23,6 +23,7 @@ from rhapsode.evaluate.scorers.registry import likelihood_scorer
 from rhapsode.evaluate.scorers.scorer import Judged
 from rhapsode.evaluate.side_by_side import most_changed
 from rhapsode.evaluate.task_evaluation import Answered, Likelihood, SideBySide, TaskEvaluation
+from rhapsode.evaluate.task_gate import task_gate
 
 AS_TRAINED = "with the tokens that were trained on"
 
@@ -72,20 +73,23 @@ def evaluate_likelihoods(
             if found is not None:
                 _write(answers_dir / f"{name}.jsonl", held, found)
     earlier = then and then.judged
+    changes = changes_of(judging.scorers, now.judged, earlier, held, confidence=config.confidence)
+    forgotten = general_text(before, after, general, config=config, events=events)
     return TaskEvaluation(
         after=now.summary,
         before=then and then.summary,
-        changes=changes_of(judging.scorers, now.judged, earlier, held, confidence=config.confidence),
+        changes=changes,
         labels=(),
         confusions=(),
         examples=_examples(held, now, then, count=config.task.examples, seed=config.seed),
-        general=general_text(before, after, general, config=config, events=events),
+        general=forgotten,
         items=item_scores(held, now.judged, earlier),
         max_tokens=config.task.max_tokens,
         temperature=config.task.temperature,
         confidence=config.confidence,
         seed=config.seed,
         likelihoods=_by_kind(held, split, end, start),
+        gate=task_gate(changes, forgotten, config.gate),
     )
 
 
@@ -146,7 +150,7 @@ def _examples(
                 wanted=by_kind.get(True, ""),
                 before=before and _said(before.likelihoods, own),
                 after=_said(after.likelihoods, own),
-                gain=None if before is None else float(gains[i]),
+                gain=float(gains[i]) if np.isfinite(gains[i]) else None,
                 unwanted=by_kind.get(False, ""),
             )
         )

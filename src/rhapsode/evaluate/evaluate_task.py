@@ -11,16 +11,19 @@ from rhapsode.engine.load import Loaded
 from rhapsode.engine.sampling import Sampling
 from rhapsode.evaluate.answers import Answer, AsTrained, answer, write_answers
 from rhapsode.evaluate.config import EvaluateConfig, TaskEvaluationConfig
+from rhapsode.evaluate.figures import changes_of, gains_of, item_scores, scores_of
 from rhapsode.evaluate.forgetting import general_text
 from rhapsode.evaluate.general import GeneralText
 from rhapsode.evaluate.items import Item, draw
-from rhapsode.evaluate.judging import changes_of, gains_of, item_scores, scores_of
+from rhapsode.evaluate.judging import concerning, judge, require_business
 from rhapsode.evaluate.label_tables import confusions, label_scores, num_unknown
 from rhapsode.evaluate.scorers.registry import known, scorer
 from rhapsode.evaluate.scorers.scorer import Judged, Scorer
 from rhapsode.evaluate.shots import Choice, best_prompt
 from rhapsode.evaluate.side_by_side import most_changed
 from rhapsode.evaluate.task_evaluation import Answered, Score, SideBySide, TaskEvaluation
+from rhapsode.evaluate.task_gate import task_gate
+from rhapsode.text.tool_calls import require_calls
 
 
 def evaluate_task(
@@ -33,6 +36,7 @@ def evaluate_task(
     events: Events,
     general: Sequence[GeneralText] | None = None,
     answers_dir: Path | None = None,
+    is_tuned: bool = True,
 ) -> TaskEvaluation:
     """Everything that `config.task` asks for.
 
@@ -40,38 +44,49 @@ def evaluate_task(
         before: what the model was tuned from, asked with the best prompt that training items show; None compares with
             nothing.
         after: the tuned model, asked as it was trained.
-        items: held-out ones.
+        items: held-out ones; those that are no scorer's business are not asked.
         shots_from: training items, for the prompts of `before`.
         config: the recipe's section; its `task` is there.
         events: hears progress, and "scored" for each model and scorer.
         general: texts to look for forgetting in; those that every Python has if None.
         answers_dir: where every answer is written, in after.jsonl and before.jsonl.
+        is_tuned: whether `after` is; a model that was tuned on nothing like this is asked as `before` is.
 
     Raises:
-        RhapsodeError: a prompt leaves no room for an answer, what a row wants is nothing that the scorer can judge, or
-            a model fails.
+        RhapsodeError: a prompt leaves no room for an answer, what a row wants is nothing that the scorer can judge,
+            tool calls are judged and nobody here can read those of the model, or a model fails.
     """
     assert config.task is not None, "there is something to evaluate"
-    held = draw(items, most=config.task.items, seed=config.seed)
-    asking = _Asking(held, [scorer(name) for name in config.task.scorers], config, config.task, events, answers_dir)
+    names = config.task.scorers
+    held = draw(concerning(names, items), most=config.task.items, seed=config.seed)
+    require_business(names, held)
+    if is_tuned and any(known(name).is_of_calls for name in names):
+        require_calls(after.tokenizer)
+    shots_from = concerning(names[:1], shots_from)
+    asking = _Asking(held, [scorer(name) for name in names], config, config.task, events, answers_dir)
     before_found = None if before is None else asking.ask(before, asking.choose(before, shots_from), name="before")
-    found = asking.ask(after, Choice(AsTrained(after.tokenizer), (), 0), name="after")
-    has_labels = known(config.task.scorers[0]).is_of_labels
-    wanted, then = [item.wanted for item in held], before_found and before_found.judged
+    choice = Choice(AsTrained(after.tokenizer), (), 0) if is_tuned else asking.choose(after, shots_from)
+    found = asking.ask(after, choice, name="after")
+    then = before_found and before_found.judged
+    changes = changes_of(asking.scorers, found.judged, then, held, confidence=config.confidence)
+    forgotten = general_text(before, after, general, config=config, events=events)
+    has_labels = known(names[0]).is_of_labels
+    wanted = [item.wanted for item in held]
     said = (found.texts, before_found and before_found.texts)
     return TaskEvaluation(
         after=found.summary,
         before=before_found and before_found.summary,
-        changes=changes_of(asking.scorers, found.judged, then, held, confidence=config.confidence),
+        changes=changes,
         labels=label_scores(wanted, *said) if has_labels else (),
         confusions=confusions(wanted, *said) if has_labels else (),
         examples=_examples(held, found, before_found, count=config.task.examples, seed=config.seed),
-        general=general_text(before, after, general, config=config, events=events),
+        general=forgotten,
         items=item_scores(held, found.judged, then),
         max_tokens=config.task.max_tokens,
         temperature=config.task.temperature,
         confidence=config.confidence,
         seed=config.seed,
+        gate=task_gate(changes, forgotten, config.gate),
     )
 
 
@@ -116,13 +131,13 @@ class _Asking(NamedTuple):
         )
         if self.answers_dir is not None:
             write_answers(self.answers_dir / f"{name}.jsonl", items, said)
-        texts, wanted = [one.text for one in said], [item.wanted for item in items]
-        judged = [scorer.judge(texts, wanted) for scorer in self.scorers]
+        texts = [one.text for one in said]
+        judged = [judge(scorer, items, texts) for scorer in self.scorers]
         scores = scores_of(
             self.scorers, judged, items, confidence=self.config.confidence, events=self.events, name=name
         )
         is_of_labels = known(self.scorers[0].name).is_of_labels
-        unknown = num_unknown(wanted, texts) if is_of_labels else None
+        unknown = num_unknown([item.wanted for item in items], texts) if is_of_labels else None
         return _Found(texts, judged, _summary(choice, said, scores, unknown=unknown))
 
 
@@ -151,7 +166,7 @@ def _examples(
             wanted=items[i].wanted,
             before=before and before.texts[i],
             after=after.texts[i],
-            gain=None if before is None else float(gains[i]),
+            gain=float(gains[i]) if np.isfinite(gains[i]) else None,
         )
         for i in most_changed([item.id for item in items], gains, count=count, seed=seed)
     )

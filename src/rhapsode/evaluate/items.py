@@ -1,7 +1,8 @@
 """What a model is asked, and what somebody would have answered: the rows of a corpus of examples.
 
-The last answer of a row that is said in words is wanted, given all that stands before it. Rows with the same prompt are
-one group: their answers say little more together than one of them.
+The last answer of a row that is said in words is wanted, given all that stands before it; where tool calls are judged,
+every answer that calls a tool too. Rows with the same prompt are one group: their answers say little more together than
+one of them.
 """
 
 import hashlib
@@ -26,40 +27,82 @@ from rhapsode.corpus.examples.example import (
 )
 from rhapsode.corpus.examples.prepare import same_prompt
 from rhapsode.evaluate.held_out import rank
+from rhapsode.text.chat import Function
+from rhapsode.text.chatml import spoken
 
 
 class Item(NamedTuple):
-    """One question. Items of one `group` are not independent of each other."""
+    """One question. Items of one `group` are not independent of each other.
+
+    Attributes:
+        wanted: the answer that the row has, tool calls as our ChatML writes them.
+        check: what the row has beside it (`corpus/examples/check.py`), empty where there is nothing.
+        calls: what `wanted` calls.
+    """
 
     id: str
     group: str
     prompt: str | Messages
     wanted: str
     tools: Tools = ()
+    check: str = ""
+    calls: tuple[Function, ...] = ()
 
     @property
     def shown(self) -> str:
         """The prompt for people."""
         if isinstance(self.prompt, str):
             return self.prompt
-        return "\n\n".join(f"{message.role}: {message.content}" for message in self.prompt)
+        return "\n\n".join(f"{message.role}: {spoken(message)}" for message in self.prompt)
 
 
-def items_of(corpus: Path, *, split: str, events: Events) -> list[Item]:
-    """An item for every example of a split; tells how many ask for nothing that is said in words.
+def items_of(corpus: Path, *, split: str, events: Events, with_calls: bool = False) -> list[Item]:
+    """An item for every example of a split; tells how many examples ask for nothing.
+
+    Args:
+        with_calls: answers that call tools are items too, so that an example may have several.
 
     Raises:
-        RhapsodeError: the corpus has no such split, or none of it asks for an answer in words.
+        RhapsodeError: the corpus has no such split, or none of it asks for an answer.
     """
     examples = ((document.id, example_of(document)) for document in iter_documents(corpus, split=split))
-    made = [item_of(example, name=name) for name, example in examples]
-    found = [item for item in made if item is not None]
-    events.emit("items", split=split, asked=len(found), left_out=len(made) - len(found))
+    made = [_items(example, name=name, with_calls=with_calls) for name, example in examples]
+    found = [item for items in made for item in items]
+    events.emit("items", split=split, asked=len(found), left_out=sum(not items for items in made))
     if not found:
-        raise RhapsodeError(
-            f"none of the {len(made):,} {split} examples asks for an answer in words", "leave evaluate.task out"
-        )
+        words = "an answer" if with_calls else "an answer in words"
+        raise RhapsodeError(f"none of the {len(made):,} {split} examples asks for {words}", "leave evaluate.task out")
     return found
+
+
+def _items(example: Example, *, name: str, with_calls: bool) -> list[Item]:
+    last = item_of(example, name=name)
+    return [*(call_items(example, name=name) if with_calls else ()), *([last] if last is not None else ())]
+
+
+def call_items(example: Example, *, name: str) -> list[Item]:
+    """An item for each answer of an example that calls tools; of a prompt and its answer, the answer alone."""
+    match example:
+        case Conversation(messages, tools):
+            first = 0
+        case Completion(tuple() as prompt, tuple() as answer, tools) | Preference(prompt, answer, _, tools):
+            messages, first = (*prompt, *answer), len(prompt)
+        case Feedback(prompt, answer, True, tools):
+            messages, first = (*prompt, *answer), len(prompt)
+        case _:
+            return []
+    return [
+        Item(
+            f"{name}#{index}",
+            _group(example),
+            messages[:index],
+            spoken(message),
+            tools,
+            calls=tuple(call.function for call in message.tool_calls),
+        )
+        for index, message in enumerate(messages)
+        if index >= first and message.role == "assistant" and message.tool_calls
+    ]
 
 
 def item_of(example: Example, *, name: str) -> Item | None:
@@ -78,7 +121,8 @@ def item_of(example: Example, *, name: str) -> Item | None:
             asked = None
     if asked is None:
         return None
-    return Item(name, group_of(example), *asked, tools)
+    check = example.check if isinstance(example, Conversation | Completion) else ""
+    return Item(name, group_of(example), *asked, tools, check)
 
 
 def group_of(example: Example) -> str:

@@ -1,75 +1,96 @@
-"""From what scorers say of single items to figures of a model, differences of two, and a list item by item."""
+"""Answers and scorers: which items are a scorer's business, and what of an item it holds an answer against.
 
+A scorer of words judges answers in words, by the row's own check where that is made for it, else by the answer that the
+row has. A scorer of tool calls judges every answer to which tools were offered: not to call is an answer too.
+"""
+
+import ast
 from collections.abc import Sequence
-from typing import Protocol
+from functools import lru_cache
 
 import numpy as np
 
-from rhapsode.core.events import Events
-from rhapsode.evaluate.arrays import Floats
-from rhapsode.evaluate.jackknife import group_sums, spread
-from rhapsode.evaluate.paired import Change, Figured, change
-from rhapsode.evaluate.scorers.scorer import Judged
-from rhapsode.evaluate.task_evaluation import ItemScores, Score
+from rhapsode.core.errors import RhapsodeError
+from rhapsode.corpus.examples.check import kind_of
+from rhapsode.evaluate.items import Item
+from rhapsode.evaluate.scorers.registry import known
+from rhapsode.evaluate.scorers.scorer import Judged, Scorer
+from rhapsode.evaluate.scorers.tool_calls import aim as aim_of_calls
 
 
-class Grouped(Protocol):
-    """An item, and the group to which it belongs."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def group(self) -> str: ...
+def concerns(scorer: str, item: Item) -> bool:
+    """Whether an item is the business of the scorer of this name."""
+    return bool(item.tools) if known(scorer).is_of_calls else not item.calls
 
 
-def scores_of(
-    scorers: Sequence[Figured],
-    judged: Sequence[Judged],
-    items: Sequence[Grouped],
-    *,
-    confidence: float,
-    events: Events,
-    name: str,
-) -> tuple[Score, ...]:
-    """A model's figures, each with its interval; `events` hears "scored" of each, with the model's `name`."""
-    groups, found = [item.group for item in items], []
-    for scorer, one in zip(scorers, judged, strict=True):
-        score = Score(scorer.name, *spread(group_sums(one.counts, groups), scorer.figure, confidence=confidence))
-        events.emit("scored", name=name, scorer=score.scorer, value=score.value, low=score.low, high=score.high)
-        found.append(score)
-    return tuple(found)
+def concerning(scorers: Sequence[str], items: Sequence[Item]) -> list[Item]:
+    """The items that are the business of any of these scorers."""
+    return [item for item in items if any(concerns(name, item) for name in scorers)]
 
 
-def changes_of(
-    scorers: Sequence[Figured],
-    after: Sequence[Judged],
-    before: Sequence[Judged] | None,
-    items: Sequence[Grouped],
-    *,
-    confidence: float,
-) -> tuple[Change, ...]:
-    """A line for each scorer; none where there is nothing to compare with."""
-    groups = [item.group for item in items]
-    pairs = zip(scorers, after, before or (), strict=before is not None)
-    return tuple(change(*pair, groups, confidence=confidence) for pair in pairs)
+def require_business(scorers: Sequence[str], items: Sequence[Item]) -> None:
+    """Raises: RhapsodeError: one of the scorers would have nothing to judge."""
+    for name in scorers:
+        if not any(concerns(name, item) for item in items):
+            what = "has tools" if known(name).is_of_calls else "asks for an answer in words"
+            raise RhapsodeError(f"{name}: no row that is asked {what}", "leave the scorer out")
 
 
-def item_scores(
-    items: Sequence[Grouped], after: Sequence[Judged], before: Sequence[Judged] | None
-) -> tuple[ItemScores, ...]:
-    """What every scorer says of each item."""
-    own = _by_item(after)
-    others = [None] * len(items) if before is None else _by_item(before)
-    return tuple(
-        ItemScores(item.id, item.group, other, one) for item, one, other in zip(items, own, others, strict=True)
-    )
+def aim(scorer: str, item: Item) -> str:
+    """What the scorer of this name holds an answer to the item against."""
+    if known(scorer).is_of_calls:
+        return aim_of_calls(item.calls, item.tools)
+    return item.check if item.check and kind_of(item.check) == scorer else item.wanted
 
 
-def gains_of(after: Sequence[Judged], before: Sequence[Judged] | None) -> Floats:
-    """[N] by how much the first scorer's score has risen; 0 where there is nothing to compare with."""
-    return after[0].scores - before[0].scores if before else np.zeros_like(after[0].scores)
+def written(scorer: str, item: Item, answer: str) -> str:
+    """The answer as the scorer of this name reads it: a program that the prompt begins is judged as a whole."""
+    if scorer == "unit_tests" and isinstance(item.prompt, str) and _is_program(item.prompt, item.wanted):
+        return item.prompt + answer
+    return answer
 
 
-def _by_item(judged: Sequence[Judged]) -> list[tuple[float | None, ...]]:
-    rows = np.stack([one.scores for one in judged], axis=1)
-    return [tuple(float(value) if np.isfinite(value) else None for value in row) for row in rows]
+def score(scorer: Scorer, item: Item, answer: str) -> float:
+    """What one answer is worth, from 0 to 1; not a number where it is none of the scorer's business.
+
+    Raises:
+        RhapsodeError: what the row says of the right answer cannot be used; the error names the item.
+    """
+    if not concerns(scorer.name, item):
+        return float("nan")
+    try:
+        return scorer.score(written(scorer.name, item, answer), aim(scorer.name, item))
+    except RhapsodeError as error:
+        raise RhapsodeError(f"item {item.id}: {error.message}", error.hint) from None
+
+
+def judge(scorer: Scorer, items: Sequence[Item], answers: Sequence[str]) -> Judged:
+    """All answers to a set of items; those that are none of the scorer's business have no score and count nothing.
+
+    Raises:
+        RhapsodeError: as for one, or the scorer has no business here.
+    """
+    require_business([scorer.name], items)
+    own = [at for at, item in enumerate(items) if concerns(scorer.name, item)]
+    try:
+        found = scorer.judge(
+            [written(scorer.name, items[at], answers[at]) for at in own], [aim(scorer.name, items[at]) for at in own]
+        )
+    except RhapsodeError:
+        for at in own:
+            score(scorer, items[at], "")  # the row that is to blame is named
+        raise
+    scores = np.full(len(items), np.nan)
+    counts = np.zeros((len(items), found.counts.shape[1]))
+    scores[own], counts[own] = found
+    return Judged(scores, counts)
+
+
+@lru_cache(maxsize=4096)
+def _is_program(prompt: str, wanted: str) -> bool:
+    """Whether the prompt is the beginning of a program that the row's answer goes on with."""
+    try:
+        ast.parse(prompt + wanted)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True

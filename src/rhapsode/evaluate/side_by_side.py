@@ -2,12 +2,19 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from rhapsode.evaluate.arrays import Floats
 from rhapsode.evaluate.held_out import rank
 
 
 def most_changed(names: Sequence[str], gains: Floats, *, count: int, seed: int) -> list[int]:
-    """The largest gains, then the largest losses; where both are too few, others. A hash decides between equals."""
+    """The largest gains, then the largest losses; where both are too few, others. A hash decides between equals.
+
+    Args:
+        gains: [N]; those that are not a number are none.
+    """
+    gains = np.nan_to_num(gains)
     order = sorted(range(len(names)), key=lambda i: rank(names[i], seed=seed))
     rising, falling = (sorted(order, key=lambda i: sign * gains[i]) for sign in (-1, 1))
     half = (count + 1) // 2

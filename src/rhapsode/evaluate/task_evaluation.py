@@ -108,6 +108,14 @@ class ItemScores:
 
 
 @dataclass(frozen=True)
+class TaskGate:
+    """Whether answers, and what was forgotten, are what the recipe asks of a release."""
+
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
 class TaskEvaluation:
     """The first scorer decides. `changes`, `general` and every "before" are missing where there is nothing to compare.
 
@@ -116,6 +124,7 @@ class TaskEvaluation:
         labels, confusions: where labels are wanted; confusions are the most frequent ones, of both models together.
         likelihoods: where answers of people were judged, by how likely the models find them, and the models wrote none.
         general: bits per byte on general text, the row "after" first.
+        gate: None where nothing is asked of a release.
     """
 
     after: Answered
@@ -131,6 +140,7 @@ class TaskEvaluation:
     confidence: float
     seed: int
     likelihoods: tuple[Likelihood, ...] = ()
+    gate: TaskGate | None = None
 
     @property
     def verdict(self) -> str:

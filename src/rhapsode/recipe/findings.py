@@ -10,14 +10,11 @@ from rhapsode.engine.completion import complete
 from rhapsode.engine.load import load_engine
 from rhapsode.engine.sampling import Sampling
 from rhapsode.evaluate.evaluate import evaluate
-from rhapsode.evaluate.evaluate_likelihoods import evaluate_likelihoods
-from rhapsode.evaluate.evaluate_task import evaluate_task
 from rhapsode.evaluate.evaluation import Evaluation
-from rhapsode.evaluate.items import items_of
 from rhapsode.evaluate.probes import probes
 from rhapsode.evaluate.questions import questions
-from rhapsode.evaluate.rated import rated_of
 from rhapsode.evaluate.task_evaluation import TaskEvaluation
+from rhapsode.recipe.compare import ANSWERS, Asked, judge
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.report import Spoken, write_report
 from rhapsode.recipe.report_task import HEADING, task_section
@@ -26,8 +23,6 @@ from rhapsode.text.chat import Message, render
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.weights.card import CARD, write_card
 from rhapsode.weights.directory import load_model
-
-ANSWERS = "answers"
 
 
 class Findings(NamedTuple):
@@ -57,44 +52,18 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> Findings:
     task = None
     if plan.recipe.evaluate.task is not None:
         with stage("answers", walk.events):
-            task = judge(walk, plan, model)
+            base = plan.base_directory if "base" in plan.recipe.evaluate.baselines else None
+            task = judge(
+                Asked(plan.corpus, plan.data.tokens.path, plan.train.context),
+                plan.recipe.evaluate,
+                before=base,
+                after=model,
+                events=walk.events,
+                answers_dir=walk.run_dir / ANSWERS,
+            )
     findings = Findings(found, spoken, task)
     _write(walk.run_dir, plan, model, findings)
     return findings
-
-
-def judge(walk: Walk, plan: Plan, model: Path) -> TaskEvaluation:
-    """Before and after: ask held-out questions and judge the answers, or show answers that people judged."""
-    config, base = plan.recipe.evaluate, plan.base_directory
-    assert config.task is not None, "there is something to judge"
-    if config.task.judges != "answers":
-        return _judge_likelihoods(walk, plan, model)
-    held, training = (items_of(plan.corpus, split=split, events=walk.events) for split in ("validation", "train"))
-    before = load_engine(base) if base is not None and "base" in config.baselines else None
-    return evaluate_task(
-        before,
-        load_engine(model),
-        held,
-        shots_from=training,
-        config=config,
-        events=walk.events,
-        answers_dir=walk.run_dir / ANSWERS,
-    )
-
-
-def _judge_likelihoods(walk: Walk, plan: Plan, model: Path) -> TaskEvaluation:
-    config, base, context = plan.recipe.evaluate, plan.base_directory, plan.train.context
-    split = plan.data.tokens.split("validation")
-    return evaluate_likelihoods(
-        load_engine(base) if base is not None and "base" in config.baselines else None,
-        load_engine(model),
-        rated_of(plan.corpus, split, name="validation", context=context, events=walk.events),
-        split,
-        context=context,
-        config=config,
-        events=walk.events,
-        answers_dir=walk.run_dir / ANSWERS,
-    )
 
 
 def _write(run_dir: Path, plan: Plan, model: Path, findings: Findings) -> None:

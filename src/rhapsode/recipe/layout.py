@@ -26,5 +26,9 @@ class Layout(NamedTuple):
         return self.out / "runs"
 
     @property
+    def evaluations(self) -> Path:
+        return self.out / "evaluations"
+
+    @property
     def baselines(self) -> Path:
         return self.out / "baselines"

@@ -94,6 +94,10 @@ class Recipe(Config):
                 yield ("data", *key), f"the data is {kind}, which this has no effect on; leave it out"
         if self.evaluate.task is not None and not data.examples:
             yield ("evaluate", "task"), "text asks for no answers; leave it out, or tune on data.examples"
+        for name in ("task", "general"):
+            if getattr(self.evaluate.gate, name) is not None and self.model.base is None:
+                why = "a model from scratch has none before it to compare with; leave it out, or name model.base"
+                yield ("evaluate", "gate", name), why
         if train.adapter is not None and self.model.base is None:
             yield (
                 ("train", "adapter"),

@@ -44,6 +44,7 @@ def task_blocks(found: TaskEvaluation) -> list[Block]:
     """Verdict first, then numbers, pictures, examples, and what was forgotten."""
     return [
         _verdict(found),
+        *_gate(found),
         Figures(_figures(found)),
         Heading("What its answers are worth"),
         *_scores(found),
@@ -76,6 +77,14 @@ def _verdict(found: TaskEvaluation) -> Note:
         return Note(found.verdict, title="Nothing to compare with")
     word = _word(found.changes[0])
     return Note(found.verdict, title=word.capitalize(), tone=_TONES.get(word, "plain"))
+
+
+def _gate(found: TaskEvaluation) -> list[Block]:
+    if found.gate is None:
+        return []
+    passed = found.gate.passed
+    title = "Gate passed" if passed else "Gate not passed"
+    return [Note(found.gate.sentence, title=title, tone="good" if passed else "bad")]
 
 
 def _figures(found: TaskEvaluation) -> list[Figure]:
@@ -248,7 +257,7 @@ def _tried(before: Answered | None) -> list[Block]:
 def _examples(examples: Sequence[SideBySide]) -> list[Block]:
     if not examples:
         return []
-    is_compared = examples[0].gain is not None
+    is_compared = any(one.gain is not None for one in examples)
     how = "Those that gained most and those that lost most, " if is_compared else "Some that a hash drew, "
     shown = [_example(one, is_open=number == 0) for number, one in enumerate(examples)]
     return [Heading("Answers side by side"), Paragraph(f"{how}as they are."), *shown]

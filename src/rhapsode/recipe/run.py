@@ -23,6 +23,7 @@ from rhapsode.core.machine import examine
 from rhapsode.core.manifest import digest, value_sha256
 from rhapsode.core.units import format_bytes
 from rhapsode.evaluate.evaluation import Evaluation
+from rhapsode.evaluate.task_evaluation import TaskEvaluation
 from rhapsode.recipe.begin import DOCUMENTS, FACT
 from rhapsode.recipe.card import card_text
 from rhapsode.recipe.layout import Layout
@@ -297,10 +298,11 @@ def _evidence(plan: Plan) -> Evidence:
     return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, base.papers, str(base.directory.absolute()))
 
 
-def check_gate(evaluation: Evaluation) -> None:
-    """Raises GateNotPassed if the recipe asks for more than the model reached."""
-    if evaluation.gate is not None and not evaluation.gate.passed:
+def check_gate(evaluation: Evaluation, task: TaskEvaluation | None = None) -> None:
+    """Raises GateNotPassed if the recipe asks for more than the model reached, in bits per byte or in answers."""
+    gates = [evaluation.gate, None if task is None else task.gate]
+    if missed := [gate.sentence for gate in gates if gate is not None and not gate.passed]:
         raise GateNotPassed(
-            f"the gate is not passed: {evaluation.gate.sentence}",
-            "train longer, add data, or lower evaluate.gate.below_best_baseline",
+            f"the gate is not passed: {'; '.join(missed)}",
+            "train longer or more gently, add data, or ask for less in evaluate.gate",
         )

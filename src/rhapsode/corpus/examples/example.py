@@ -17,10 +17,14 @@ Tools = tuple[Mapping[str, Any], ...]
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Every answer in it is learned. `tools` are JSON Schemas of functions, in OpenAI's shape."""
+    """Every answer in it is learned. `tools` are JSON Schemas of functions, in OpenAI's shape.
+
+    `check` is what the last answer must pass (`check.py`); nobody learns it.
+    """
 
     messages: Messages
     tools: Tools = ()
+    check: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Completion:
     prompt: str | Messages
     completion: str | Messages
     tools: Tools = ()
+    check: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,13 @@ class Text:
 
 
 Example = Conversation | Completion | Preference | Feedback | Text
+_MAY_BE_ABSENT = frozenset({"tools", "check"})
 
 
 def to_value(example: Example) -> dict[str, Any]:
     """The canonical JSON value. What the example has not, the value has not."""
     parts = {name: getattr(example, name) for name in type(example).__slots__}
-    return {name: _value(part) for name, part in parts.items() if name != "tools" or part}
+    return {name: _value(part) for name, part in parts.items() if name not in _MAY_BE_ABSENT or part}
 
 
 def _value(part: object) -> object:
@@ -89,7 +95,7 @@ def example_of(document: Document) -> Example:
 
 def said(example: Example) -> list[str]:
     """Everything that somebody says in it."""
-    parts = [getattr(example, name) for name in type(example).__slots__ if name not in ("tools", "label")]
+    parts = [getattr(example, name) for name in type(example).__slots__ if name not in ("tools", "check", "label")]
     return [text for part in parts for text in ([part] if isinstance(part, str) else [m.content for m in part])]
 
 

@@ -23,12 +23,14 @@ class Known(NamedTuple):
         argument: what must stand behind the name and a colon, if anything.
         is_of_labels: what is wanted is one of a few labels.
         judges: answers that the model writes, or how likely it finds those of people: of preferences, or of feedback.
+        is_of_calls: tool calls are judged, of items that have tools; else words.
     """
 
     where: str
     what: str
     argument: str = ""
     is_of_labels: bool = False
+    is_of_calls: bool = False
     judges: Literal["answers", "preferences", "feedback"] = "answers"
 
 
@@ -47,6 +49,11 @@ SCORERS = {
     "json": Known("json_fields:json_fields", "fields of the wanted JSON value"),
     "json_schema": Known("json_schema:json_schema", "answers that are JSON of the wanted shape"),
     "unit_tests": Known("unit_tests:unit_tests", "programs that pass their tests"),
+    "tool_calls": Known(
+        "tool_calls:tool_calls", "answers that call what is wanted, and nothing else", is_of_calls=True
+    ),
+    "tool_fields": Known("tool_calls:tool_fields", "names and arguments of the wanted tool calls", is_of_calls=True),
+    "tool_schema": Known("tool_calls:tool_schema", "answers whose tool calls their tools would take", is_of_calls=True),
 }
 """Of answers."""
 LIKELIHOODS = {
