@@ -19,7 +19,7 @@ HEAD = (
     "recipe",
     "figure",
     "questions",
-    "base (examples in its prompt)",
+    "base (examples shown)",
     "tuned",
     "verdict",
     "general text",

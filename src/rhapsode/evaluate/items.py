@@ -94,7 +94,7 @@ def call_items(example: Example, *, name: str) -> list[Item]:
     return [
         Item(
             f"{name}#{index}",
-            _group(example),
+            group_of(example),
             messages[:index],
             spoken(message),
             tools,

@@ -27,8 +27,8 @@ BASE_SCHEDULE = (0.1, 0.9)
 """Shares of the steps in which the rate rises, and in which it falls; a base has no need of a long stay at the peak
 (Bergsma et al. 2025)."""
 ADAPTER_FASTER = 2
-"""A change of low rank wants a higher rate than the weights beside which it stands. Ten times, as Schulman 2025 found for
-what is learned, forgets what is not (docs/experiments.md)."""
+"""A change of low rank wants a higher rate than the weights beside which it stands. Ten times as high, which Schulman
+2025 found best for what is learned, forgets what is not (docs/experiments.md)."""
 PREFERENCE_GENTLER = 10
 """Preferences say little of how to write; steps as large as for answers would make a model forget it."""
 BASE_SCHEDULE_REASON = ": slow while AdamW's moments fill, then down to nothing all the way"
