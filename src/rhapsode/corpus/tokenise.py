@@ -19,7 +19,7 @@ from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
 from rhapsode.core.manifest import Writing, digest, file_sha256, is_complete, read_manifest, value_sha256, writing
 from rhapsode.corpus.documents import Document, iter_documents
-from rhapsode.corpus.examples.encode import encode, with_prompt
+from rhapsode.corpus.examples.encode import encode
 from rhapsode.corpus.examples.example import example_of, is_said, said
 from rhapsode.corpus.sample import Sizes, choose, measure, take
 from rhapsode.corpus.token_files import Entry, TokenWriter, token_dtype
@@ -45,7 +45,6 @@ def tokenise(
     events: Events,
     tokenizer_dir: Path | None = None,
     stops: Sequence[int] = (),
-    prompts: float = 0.0,
 ) -> Path:
     """Tokens of `corpus`, in a directory below `root`; made only if they are not there already.
 
@@ -59,7 +58,6 @@ def tokenise(
             examples, a vocabulary without a chat template is given one that it has the tokens for.
         stops: where the corpus holds examples, the ids that end an answer when the model is served; those of a
             vocabulary that is learned are known.
-        prompts: where the corpus holds examples for training, the share of their prompts' tokens that is learned too.
 
     Raises:
         RhapsodeError: the corpus is incomplete or has no training document, an example cannot be rendered or would be
@@ -69,8 +67,6 @@ def tokenise(
     recipe = config.model_dump(mode="json", exclude=set(LEARNED) if tokenizer_dir else None)
     if stops:
         recipe["stops"] = sorted(stops)
-    if prompts:
-        recipe["prompts"] = prompts
     if tokenizer_dir is not None:
         inputs["tokenizer"] = _tokenizer_digest(tokenizer_dir)
     code = {"rhapsode": __version__, "format": _FORMAT, "tokenizers": tokenizers.__version__}
@@ -79,24 +75,15 @@ def tokenise(
         read_manifest(path, kind=KIND)
         return path
     with writing(path, kind=KIND, inputs=inputs, recipe=recipe) as work:
-        _Making(corpus, config, work, events, stops, prompts).make(tokenizer_dir)
+        _Making(corpus, config, work, events, stops).make(tokenizer_dir)
     return path
 
 
 class _Making:
     """One tokens directory being made."""
 
-    def __init__(
-        self,
-        corpus: Path,
-        config: TokensConfig,
-        work: Writing,
-        events: Events,
-        stops: Sequence[int],
-        prompts: float,
-    ) -> None:
-        self.corpus, self.config, self.work, self.events = corpus, config, work, events
-        self.stops, self.prompts = stops, prompts
+    def __init__(self, corpus: Path, config: TokensConfig, work: Writing, events: Events, stops: Sequence[int]) -> None:
+        self.corpus, self.config, self.work, self.events, self.stops = corpus, config, work, events, stops
         self.family = read_manifest(corpus).facts.get("examples")
 
     def make(self, tokenizer_dir: Path | None) -> None:
@@ -170,15 +157,13 @@ class _Making:
             has_learned=has_learned,
         ) as writer:
             documents = self.documents(split, "tokenise", total=total)
-            prompts = self.prompts if split == "train" else 0.0
-            found = self.examples(documents, tokenizer, prompts) if has_learned else _texts(documents, tokenizer)
-            for entry in found:
+            for entry in self.examples(documents, tokenizer) if has_learned else _texts(documents, tokenizer):
                 writer.add(entry)
                 tally.add(entry)
         return {**tally.report(), "shards": writer.num_shards}
 
-    def examples(self, documents: Iterable[Document], tokenizer: Tokenizer, prompts: float) -> Iterator[Entry]:
-        """Every sequence of every example, with a share of its prompt learned; its bytes are those that are learned."""
+    def examples(self, documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[Entry]:
+        """Every sequence of every example; its bytes are those that are learned."""
         stops = {*self.stops, tokenizer.eos, tokenizer.end_of_turn}
         for number, document in enumerate(documents):
             try:
@@ -188,8 +173,6 @@ class _Making:
                 raise RhapsodeError(f"{document.source}: {error.message}", error.hint) from None
             self.work.facts["chat"] = self.work.facts.get("chat", False) or is_said(example)
             for one in found:
-                if prompts:
-                    one = with_prompt(one, share=prompts, name=document.id)
                 num_bytes = len(tokenizer.decode_bytes(compress(one.ids, one.learned)))
                 yield Entry(one.ids, document.id, document.source, num_bytes, one.learned, number, one.role)
 

@@ -26,6 +26,7 @@ from rhapsode.core.report import Report
 from rhapsode.corpus.config import Source
 from rhapsode.corpus.examples.config import ExampleSource
 from rhapsode.corpus.packing import Packing
+from rhapsode.corpus.prompts import WithPrompts, count_targets
 from rhapsode.corpus.sources import expand
 from rhapsode.corpus.tokens import SPLITS, Tokens
 from rhapsode.corpus.trees import num_learned, pack_split, too_long
@@ -39,6 +40,7 @@ from rhapsode.recipe.recipe import Recipe, dump_recipe
 from rhapsode.recipe.samples import Sample, render_samples
 from rhapsode.recipe.tokens import make_corpus, make_tokens
 from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.train.objectives.config import share_of_prompts
 from rhapsode.train.plan import Decision, TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
 from rhapsode.train.settle import Here
@@ -144,7 +146,14 @@ def make_plan(
         data=data,
         train=train,
         decisions=[*first.decisions, *decisions],
-        samples=render_samples(tokens.split("train"), data.training, data.tokenizer, count=SAMPLES, begin=train.begin),
+        samples=render_samples(
+            tokens.split("train"),
+            data.training,
+            data.tokenizer,
+            count=SAMPLES,
+            begin=train.begin,
+            prompts=_prompts(recipe, tokens),
+        ),
         settled=_settle(recipe, corpus, data, train, ranks),
         device=ranks.device,
         base=base,
@@ -169,11 +178,18 @@ def _packed(tokens: Tokens, *, recipe: Recipe, events: Events) -> Data:
     """
     context = recipe.model.context
     training, held_out = (_rows(tokens, name, recipe=recipe, events=events) for name in SPLITS)
+    if prompts := _prompts(recipe, tokens):
+        training = count_targets(training, WithPrompts(tokens.split("train"), prompts))
     if training.num_rows == 0:
         raise PlanRefused(f"nothing is left to train on in rows of {context} tokens", "make model.context larger")
     if held_out.num_rows == 0:
         raise PlanRefused("no document is held out, so nothing could be measured", "set data.split.validation above 0")
     return Data(tokens, training, held_out, Tokenizer.load(tokens.tokenizer_dir))
+
+
+def _prompts(recipe: Recipe, tokens: Tokens) -> float:
+    """The share of prompts that is learned beside the answers."""
+    return share_of_prompts(recipe.train.objective, tokens.manifest.facts.get("examples"))
 
 
 def _rows(tokens: Tokens, name: str, *, recipe: Recipe, events: Events) -> Packing:

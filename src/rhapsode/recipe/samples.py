@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rhapsode.corpus.packing import NO_TARGET, Ints, Packing, Rows, batch
+from rhapsode.corpus.prompts import WithPrompts
 from rhapsode.corpus.tokens import TokenSplit
 from rhapsode.text.tokenizer import Tokenizer
 
@@ -34,15 +35,19 @@ class Sample(NamedTuple):
 
 
 def render_samples(
-    split: TokenSplit, packing: Packing, tokenizer: Tokenizer, *, count: int, begin: int | None
+    split: TokenSplit, packing: Packing, tokenizer: Tokenizer, *, count: int, begin: int | None, prompts: float
 ) -> list[Sample]:
-    """`count` rows, evenly spread."""
-    step = max(1, packing.num_rows // count)
-    return [_render(split, packing, tokenizer, row, begin=begin) for row in range(0, packing.num_rows, step)][:count]
+    """`count` rows, evenly spread; `prompts` is the share of them that is learned."""
+    shown = range(0, packing.num_rows, max(1, packing.num_rows // count))[:count]
+    rows = range(0, packing.num_rows, step)[:count]
+    learned = WithPrompts(split, prompts)
+    return [
+        _render(row, batch(learned, packing, [row], pad=tokenizer.pad, begin=begin), split, packing, tokenizer)
+        for row in rows
+    ]
 
 
-def _render(split: TokenSplit, packing: Packing, tokenizer: Tokenizer, row: int, *, begin: int | None) -> Sample:
-    rows = batch(split, packing, [row], pad=tokenizer.pad, begin=begin)
+def _render(row: int, rows: Rows, split: TokenSplit, packing: Packing, tokenizer: Tokenizer) -> Sample:
     shown = SHOWN_OF_EXAMPLE if split.is_learned_in_part else SHOWN_TOKENS
     sequences = [_tokens(rows, span, tokenizer) for span in _spans(rows, most=shown)]
     sources = [split.document_source(piece.document) for piece in packing.row(row)]

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 from rhapsode.core.events import Events
-from rhapsode.core.manifest import read_manifest
 from rhapsode.corpus.examples.prepare import prepare_examples
 from rhapsode.corpus.prepare import prepare
 from rhapsode.corpus.tokenise import tokenise
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
-from rhapsode.train.objectives.config import DEFAULTS, SftConfig
 from rhapsode.weights.directory import stop_tokens
 
 
@@ -36,11 +34,4 @@ def make_tokens(
         events=events,
         tokenizer_dir=given,
         stops=stop_tokens(given) if given and loaded.recipe.data.examples else (),
-        prompts=_learned_of_prompts(loaded, corpus),
     )
-
-
-def _learned_of_prompts(loaded: LoadedRecipe, corpus: Path) -> float:
-    """The share of them that is learned beside the answers, where the objective has one."""
-    objective = loaded.recipe.train.objective or DEFAULTS.get(read_manifest(corpus).facts.get("examples"))
-    return objective.prompts if isinstance(objective, SftConfig) else 0.0

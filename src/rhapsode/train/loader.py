@@ -10,8 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from rhapsode.corpus.order import permuted
-from rhapsode.corpus.packing import Packing, batch
-from rhapsode.corpus.tokens import TokenSplit
+from rhapsode.corpus.packing import Documents, Packing, batch
 from rhapsode.train.objective import Batch, to_batch
 
 
@@ -20,7 +19,7 @@ class Loader:
 
     def __init__(
         self,
-        split: TokenSplit,
+        split: Documents,
         packing: Packing,
         *,
         rows: int,

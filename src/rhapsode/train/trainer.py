@@ -14,6 +14,7 @@ from torch import Tensor
 from rhapsode.core.errors import RhapsodeError, VerificationMismatch
 from rhapsode.core.manifest import digest
 from rhapsode.corpus.packing import Packing
+from rhapsode.corpus.prompts import WithPrompts
 from rhapsode.corpus.tokens import Tokens
 from rhapsode.kernels.allocator import keep_freed_memory
 from rhapsode.model.adapter import adapt, without_adapters
@@ -86,7 +87,7 @@ class Trainer:
             micro_batch_rows=plan.micro_batch_rows,
         )
         self.load = Loader(
-            data.tokens.split("train"),
+            WithPrompts(data.tokens.split("train"), plan.objective.get("prompts", 0.0)),
             data.training,
             rows=plan.batch_rows,
             seed=plan.order_seed,

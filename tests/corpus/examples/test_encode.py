@@ -3,7 +3,7 @@
 import pytest
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.corpus.examples.encode import Encoded, encode, with_prompt
+from rhapsode.corpus.examples.encode import Encoded, encode
 from rhapsode.corpus.examples.example import Completion, Conversation, Example, Preference, Text, from_value, to_value
 from rhapsode.text.chat import Message, render
 from rhapsode.text.tokenizer import Tokenizer, train_tokenizer
@@ -43,20 +43,6 @@ def test_a_prompt_in_plain_text_is_encoded_as_it_will_be_asked(tokenizer: Tokeni
     prompt = tokenizer.ids("The ship")
     assert one.ids[: len(prompt)] == prompt
     assert learned(one, tokenizer) == " is green<|end_of_text|>"
-
-
-def test_a_share_of_the_prompt_is_learned_beside_the_answer_and_the_name_alone_decides_which(
-    tokenizer: Tokenizer,
-) -> None:
-    (one,) = encoded(Completion("The ship " * 400, " is green"), tokenizer)
-    found = with_prompt(one, share=0.25, name="a")
-    assert found == with_prompt(one, share=0.25, name="a") != with_prompt(one, share=0.25, name="b")
-    assert (found.ids, found.role) == (one.ids, one.role)
-    assert not found.learned[0], "nothing predicts the first token"
-    assert all(now for was, now in zip(one.learned, found.learned, strict=True) if was)
-    drawn, prompt = sum(found.learned) - sum(one.learned), one.learned.count(False)
-    assert drawn == pytest.approx(0.25 * prompt, rel=0.25)
-    assert with_prompt(one, share=1, name="a").learned == [False, *[True] * (len(one.ids) - 1)]
 
 
 def test_of_a_completion_in_messages_and_of_two_answers_only_what_follows_the_prompt_is_learned(

@@ -5,11 +5,8 @@ are plain text are encoded one by one, for that is how the model meets the promp
 nothing is kept: nobody would learn from it.
 """
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.corpus.examples.example import Completion, Conversation, Example, Feedback, Messages, Preference
@@ -54,17 +51,6 @@ def encode(example: Example, *, tokenizer: Tokenizer, stops: Collection[int]) ->
             ids = [*tokenizer.prefix, *tokenizer.encode(example.text), tokenizer.eos]
             return [Encoded(ids, [False, *[True] * (len(ids) - 1)], "answer")]
     return [_checked(one, stops, tokenizer) for one in found]
-
-
-def with_prompt(one: Encoded, *, share: float, name: str) -> Encoded:
-    """The same with about a share of what is only read learned too, drawn by a hash of the example's name.
-
-    It is `share` as a weight of the prompt's loss (Huerta-Enochian and Ko 2024, arXiv:2401.13586; Shi et al. 2024,
-    arXiv:2405.14394), of which the tokens that are not drawn cost nothing.
-    """
-    seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
-    drawn = np.random.default_rng(seed).random(len(one.ids)) < share
-    return one._replace(learned=[place > 0 and (was or bool(drawn[place])) for place, was in enumerate(one.learned)])
 
 
 def _conversation(messages: Messages, tools: Tools, role: str, tokenizer: Tokenizer) -> Encoded:
