@@ -39,12 +39,9 @@ def render_samples(
 ) -> list[Sample]:
     """`count` rows, evenly spread; `prompts` is the share of them that is learned."""
     shown = range(0, packing.num_rows, max(1, packing.num_rows // count))[:count]
-    rows = range(0, packing.num_rows, step)[:count]
     learned = WithPrompts(split, prompts)
-    return [
-        _render(row, batch(learned, packing, [row], pad=tokenizer.pad, begin=begin), split, packing, tokenizer)
-        for row in rows
-    ]
+    chosen = ((row, batch(learned, packing, [row], pad=tokenizer.pad, begin=begin)) for row in shown)
+    return [_render(row, rows, split, packing, tokenizer) for row, rows in chosen]
 
 
 def _render(row: int, rows: Rows, split: TokenSplit, packing: Packing, tokenizer: Tokenizer) -> Sample:
