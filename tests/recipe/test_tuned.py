@@ -92,15 +92,16 @@ def test_peft_reads_the_checkpoint_and_agrees(tuned_path: Path, tmp_path: Path) 
     assert (scores(ours, ids) - expected).abs().max() < 1e-3
 
 
-def test_a_run_that_is_resumed_ends_in_the_same_bytes(tuned_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("objective", ["sft", "{name: sft, noise: 5}"])
+def test_a_run_that_is_resumed_ends_in_the_same_bytes(tuned_path: Path, tmp_path: Path, objective: str) -> None:
     whole, part = Layout(tmp_path / "whole"), Layout(tmp_path / "part")
-    budget = "train.budget=8 steps"
-    _, first = train(tuned_path, whole, budget)
-    train(tuned_path, part, budget)
+    changes = ("train.budget=8 steps", f"train.objective={objective}")
+    _, first = train(tuned_path, whole, *changes)
+    train(tuned_path, part, *changes)
     run_dir = part.runs / "tuned"
     for path in (*checkpoints(run_dir)[1:], run_dir / "model"):
         shutil.rmtree(path)
-    _, second = train(tuned_path, part, budget, resume=True)
+    _, second = train(tuned_path, part, *changes, resume=True)
     for name in ("adapter_model.safetensors", "training/optimizer.safetensors"):
         files = [checkpoints(layout.runs / "tuned")[-1] / name for layout in (whole, part)]
         assert files[0].read_bytes() == files[1].read_bytes()

@@ -232,6 +232,9 @@ def test_what_is_learned_must_be_what_the_data_is_for(examples: str | None, give
 def test_examples_are_learned_as_they_are_made_for() -> None:
     assert settled()[0].objective == {"name": "next_token"}
     assert settled(examples="answers")[0].objective["name"] == "sft"
+    assert settled(examples="answers")[1]["objective"].value == "sft"
+    plan, said = settled(examples="answers", objective={"name": "sft", "noise": 5})
+    assert (plan.objective, said["objective"].value) == ({"name": "sft", "noise": 5.0}, "sft (noise 5)")
     plan, said = settled(examples="preferences", objective={"name": "dpo", "beta": 0.3})
     assert plan.objective == {"name": "dpo", "beta": 0.3, "label_smoothing": 0.0}
     assert said["objective"].value == "dpo (beta 0.3, label_smoothing 0)"

@@ -205,7 +205,8 @@ def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConf
         )
     if examples is None and config.adapter is None:
         return found, []
-    numbers = ", ".join(f"{key} {value:g}" for key, value in found.model_dump().items() if key != "name")
+    given = found.model_dump(exclude={"name"}, exclude_none=True)
+    numbers = ", ".join(f"{key} {value:g}" for key, value in given.items())
     why = "train.objective" if config.objective else f"what {examples or 'text'} is for"
     learned = [Decision("objective", f"{found.name}{f' ({numbers})' if numbers else ''}", why)]
     if (adapter := config.adapter) is not None:

@@ -25,6 +25,7 @@ from rhapsode.train.loader import Loader
 from rhapsode.train.masters import Masters, WholeMasters
 from rhapsode.train.memory import is_out_of_memory
 from rhapsode.train.objective import Batch, Objective
+from rhapsode.train.objectives.neftune import Noisy
 from rhapsode.train.objectives.pairs import Reference
 from rhapsode.train.objectives.registry import make_objective, needs_reference
 from rhapsode.train.optimizer import AdamW, Both, Muon, Optimizer
@@ -117,7 +118,7 @@ class Trainer:
             result = train_step(
                 self.model,
                 self._micro_batches(),
-                objective=self.objective,
+                objective=self._learned(),
                 masters=self.masters,
                 optimizer=self.optimizer,
                 scale=self.learning_rate_share(),
@@ -132,6 +133,12 @@ class Trainer:
             raise (_no_room_to_move() if is_judged else _no_room_to_compute(self.state.micro_batch_rows)) from error
         self.state = after(self.state, result)
         return result
+
+    def _learned(self) -> Objective:
+        """What the next step learns; looks are at `objective`, which has no noise."""
+        if (alpha := self.plan.objective.get("noise")) is None:
+            return self.objective
+        return Noisy(self.objective, alpha=alpha, seed=self.plan.order_seed, place=self.state.place)
 
     def _micro_batches(self) -> list[Batch]:
         """This rank's share of the step's rows."""

@@ -314,5 +314,6 @@ def test_noise_on_embeddings() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(11)
         expected = neftune_post_forward_hook(module, None, torch.zeros(3, 20, 8))
-    found = noise(torch.ones(3, 20, dtype=torch.long), 8, alpha=5.0, generator=torch.Generator().manual_seed(11))
+    lengths, generator = torch.full((3, 20), 20), torch.Generator().manual_seed(11)
+    found = noise(lengths, 8, alpha=5.0, generators=[generator] * 3)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

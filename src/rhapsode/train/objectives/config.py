@@ -17,6 +17,11 @@ class SftConfig(Config):
     """Every token of an answer (supervised fine-tuning)."""
 
     name: Literal["sft"] = Field(description="Learn the answers as they are written.")
+    noise: float | None = Field(
+        default=None,
+        gt=0,
+        description="Of NEFTune (arXiv:2310.05914), on what is read while training; the paper's are 5 to 15.",
+    )
 
 
 class DpoConfig(Config):
