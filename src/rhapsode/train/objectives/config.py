@@ -72,3 +72,5 @@ DEFAULTS: dict[str | None, ObjectiveConfig] = {
 """By what the examples are made for (None: text), what is learned where the recipe does not say."""
 FOR = {"next_token": None, "sft": "answers", **dict.fromkeys(("dpo", "ipo", "orpo", "simpo"), "preferences")}
 """What each objective needs examples for."""
+BY_TOKEN = ("sft",)
+"""Those of examples to which every learned token counts by itself, whatever else stands in its tree."""
