@@ -91,7 +91,7 @@ def test_shared_prefixes_are_measured_as_trees_and_as_documents(tmp_path):
 
 
 def test_tuning_meets_peft_and_trl_on_the_same_examples(tmp_path):
-    """At a rate of next to nothing all have the loss of the base, however they pad or pack, and in whichever numbers."""
+    """At a rate of next to nothing all have the loss of the base, however they pad or pack, in whichever type."""
     pytest.importorskip("trl")
     make_base(tmp_path / "base", "gemma3_text")
     said = ("ship", "wind", "gates", "harbour", "crew", "days")
