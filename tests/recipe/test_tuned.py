@@ -108,6 +108,23 @@ def test_a_run_that_is_resumed_ends_in_the_same_bytes(tuned_path: Path, tmp_path
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
 
 
+def test_what_examples_begin_with_alike_is_computed_once_and_the_plan_says_so(tuned_path: Path, tmp_path: Path) -> None:
+    instruction = "Say the colour of the ship and nothing else. " * 8
+    for name in ("asked", "held"):
+        path = tuned_path.parent / f"{name}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**row, "prompt": instruction + row["prompt"]}) + "\n" for row in rows))
+    heard, layout = list[Event](), Layout(tmp_path / "out")
+    loaded = load_recipe(tuned_path, ["model.context=512"])
+    plan, _ = plan_run(loaded, layout=layout, events=Events(heard.append))
+    (told,) = [event.fields for event in heard if event.kind == "shared"]
+    assert told["shared"] > told["read"] / 2
+    packing, split = plan.data.training, plan.data.tokens.split("train")
+    one_by_one = sum(int(split.lengths[d]) - 1 for d in set(packing.piece_document.tolist()))
+    assert one_by_one == told["read"] == told["shared"] + packing.num_places
+    assert "what sequences begin with alike is computed once" in (layout.plans / "tuned" / "plan.html").read_text()
+
+
 def test_its_answers_are_judged_before_and_after_and_the_card_says_so(tuned_path: Path, tmp_path: Path) -> None:
     loaded, layout, heard = load_recipe(tuned_path), Layout(tmp_path / "out"), list[Event]()
     events = Events(heard.append)

@@ -7,17 +7,22 @@ from itertools import groupby
 import numpy as np
 
 from rhapsode.corpus.packing import Packing, Tree, pack, pack_trees
+from rhapsode.corpus.prefixes import beginning, num_equal, share_beginnings
 from rhapsode.corpus.tokens import TokenSplit
 
 LEAST_SHARED = 60
 """Ids from which on a trunk saves more than its second stretch of keys costs (`bench/shared_prefixes.py`)."""
 
 
-def pack_split(split: TokenSplit, *, context: int, documents: Sequence[int] | None = None) -> Packing:
+def pack_split(
+    split: TokenSplit, *, context: int, documents: Sequence[int] | None = None, is_shared: bool = False
+) -> Packing:
     """The rows of a split: of text in pieces, of examples in trees.
 
     Args:
         documents: the documents or sequences to pack, of an example all or none; None is all of the split.
+        is_shared: examples of one sequence each may share a tree, where they begin alike. Then a tree is no example any
+            more, which is right where every learned token counts by itself.
 
     Raises:
         ValueError: an example does not fit into a row.
@@ -29,7 +34,12 @@ def pack_split(split: TokenSplit, *, context: int, documents: Sequence[int] | No
             return packing
         return replace(packing, piece_document=np.asarray(chosen, dtype=np.int64)[packing.piece_document])
     targets = sum(num_learned(split, index) for index in chosen)
-    return pack_trees(list(trees(split, chosen)), split.lengths, context=context, num_targets=targets)
+    grown = list(trees(split, chosen))
+    if is_shared:
+        alone = [tree.documents[0] for tree in grown if len(tree.documents) == 1]
+        together = share_beginnings(split, alone, context=context, least=LEAST_SHARED)
+        grown = [*(tree for tree in grown if len(tree.documents) > 1), *together]
+    return pack_trees(grown, split.lengths, context=context, num_targets=targets)
 
 
 def trees(split: TokenSplit, documents: Sequence[int]) -> Iterator[Tree]:
@@ -41,16 +51,8 @@ def trees(split: TokenSplit, documents: Sequence[int]) -> Iterator[Tree]:
 
 def _trunk(split: TokenSplit, members: Sequence[int]) -> int:
     """The ids that all begin with, but for the last: it predicts what differs. Nothing in it is learned."""
-    if len(members) < 2:
-        return 0
-    sequences = [split.document(index) for index in members]
-    shared = min(len(sequence) for sequence in sequences)
-    for other in sequences[1:]:
-        differs = np.flatnonzero(sequences[0][:shared] != other[:shared])
-        shared = int(differs[0]) if len(differs) else shared
-    for index in members:
-        learned = split.learned(index)
-        shared = shared if learned is None else min(shared, int(learned.argmax()))
+    first, *others = (beginning(split, index) for index in members)
+    shared = min((num_equal(first, other) for other in others), default=0)
     return shared - 1 if shared > LEAST_SHARED else 0
 
 
@@ -61,6 +63,12 @@ def too_long(split: TokenSplit, *, context: int) -> list[int]:
     whole = trees(split, range(split.num_documents))
     sizes = ((tree, tree.trunk + sum(int(split.lengths[d]) - 1 - tree.trunk for d in tree.documents)) for tree in whole)
     return [document for tree, size in sizes if size > context for document in tree.documents]
+
+
+def num_shared(split: TokenSplit, packing: Packing) -> int:
+    """The ids that are read by several sequences and computed once: so many fewer than one by one."""
+    lengths = split.lengths[np.unique(packing.piece_document)]
+    return int((lengths - 1).sum()) - packing.num_places if split.is_learned_in_part else 0
 
 
 def num_learned(split: TokenSplit, index: int) -> int:

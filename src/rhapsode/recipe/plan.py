@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from rhapsode.corpus.packing import Packing
 from rhapsode.corpus.prompts import WithPrompts, count_targets
 from rhapsode.corpus.sources import expand
 from rhapsode.corpus.tokens import SPLITS, Tokens
-from rhapsode.corpus.trees import num_learned, pack_split, too_long
+from rhapsode.corpus.trees import num_learned, num_shared, pack_split, too_long
 from rhapsode.kernels import native
 from rhapsode.recipe.base import Base
 from rhapsode.recipe.first import from_base, from_scratch
@@ -40,7 +41,7 @@ from rhapsode.recipe.recipe import Recipe, dump_recipe
 from rhapsode.recipe.samples import Sample, render_samples
 from rhapsode.recipe.tokens import make_corpus, make_tokens
 from rhapsode.text.tokenizer import Tokenizer
-from rhapsode.train.objectives.config import share_of_prompts
+from rhapsode.train.objectives.config import BY_TOKEN, DEFAULTS, ObjectiveConfig, SftConfig
 from rhapsode.train.plan import Decision, TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
 from rhapsode.train.settle import Here
@@ -187,16 +188,24 @@ def _packed(tokens: Tokens, *, recipe: Recipe, events: Events) -> Data:
     return Data(tokens, training, held_out, Tokenizer.load(tokens.tokenizer_dir))
 
 
+def _objective(recipe: Recipe, tokens: Tokens) -> ObjectiveConfig | None:
+    """The recipe's, or what the data is made for; None where nothing learns from such data."""
+    return recipe.train.objective or DEFAULTS.get(tokens.manifest.facts.get("examples"))
+
+
 def _prompts(recipe: Recipe, tokens: Tokens) -> float:
     """The share of prompts that is learned beside the answers."""
-    return share_of_prompts(recipe.train.objective, tokens.manifest.facts.get("examples"))
+    objective = _objective(recipe, tokens)
+    return objective.prompts if isinstance(objective, SftConfig) else 0.0
 
 
 def _rows(tokens: Tokens, name: str, *, recipe: Recipe, events: Events) -> Packing:
     split, context = tokens.split(name), recipe.model.context
+    objective = _objective(recipe, tokens)
+    pack = partial(pack_split, context=context, is_shared=objective is not None and objective.name in BY_TOKEN)
     found = too_long(split, context=context)
     if not found:
-        return pack_split(split, context=context)
+        return pack(split)
     examples = sorted({int(split.examples[index]) for index in found})
     named = ", ".join(dict.fromkeys(split.document_source(index) for index in found[:NAMED]))
     lost = sum(num_learned(split, index) for index in found)
@@ -208,7 +217,7 @@ def _rows(tokens: Tokens, name: str, *, recipe: Recipe, events: Events) -> Packi
         raise PlanRefused(what + " would be lost", hint)
     events.emit("warning", message=what + " are left out, as data.too_long says")
     left_out = set(found)
-    return pack_split(split, context=context, documents=[i for i in range(split.num_documents) if i not in left_out])
+    return pack(split, documents=[i for i in range(split.num_documents) if i not in left_out])
 
 
 def _tell(data: Data, events: Events) -> None:
@@ -225,6 +234,8 @@ def _tell(data: Data, events: Events) -> None:
             context=data.training.context,
             efficiency=data.training.efficiency,
         )
+        if shared := num_shared(train, data.training):
+            events.emit("shared", shared=shared, read=shared + data.training.num_places)
         return
     events.emit(
         "tokens",

@@ -7,7 +7,7 @@ import numpy as np
 
 from rhapsode.core.report import Block, Details, Figure, Figures, Heading, Learned, Paragraph, Report, Run, Table
 from rhapsode.core.units import format_bytes, format_count, format_seconds
-from rhapsode.corpus.trees import num_learned
+from rhapsode.corpus.trees import num_learned, num_shared
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.samples import Sample, SampleToken
 from rhapsode.train.forecast import Forecast
@@ -37,10 +37,12 @@ def _figures(plan: Plan, cost: Forecast) -> Iterator[Figure]:
 def _said(plan: Plan) -> Paragraph:
     if not plan.recipe.data.examples:
         return Paragraph("Rows as the model will see them. Every token that is marked must be predicted.")
-    return Paragraph(
-        "Rows as the model will see them. What is marked must be predicted; the rest is only read. Nothing is cut: "
-        "every sequence stands in a row as a whole, and sees no other."
-    )
+    said = "Rows as the model will see them. What is marked must be predicted; the rest is only read. Nothing is cut: "
+    said += "every sequence stands in a row as a whole, and sees no other."
+    if shared := num_shared(plan.data.tokens.split("train"), plan.data.training):
+        read = shared + plan.data.training.num_places
+        said += f" {shared:,} of {read:,} tokens to read are shared: what sequences begin with alike is computed once."
+    return Paragraph(said)
 
 
 def _lengths(plan: Plan) -> Table:

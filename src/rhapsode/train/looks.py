@@ -19,6 +19,7 @@ from rhapsode.engine.sampling import Sampling
 from rhapsode.model.decoder import Decoder
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.objective import next_token
+from rhapsode.train.objectives.config import BY_TOKEN
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.train.validation import Validation
@@ -49,6 +50,7 @@ class Looks:
             max_tokens=plan.validation_tokens,
             rows=plan.micro_batch_rows,
             begin=plan.begin,
+            is_shared=plan.objective["name"] in BY_TOKEN,
         )
         self._new = min(NEW_TOKENS, plan.context // 2)
         self._prompts = make_prompts(plan, held_out, data.tokenizer, room=plan.context - self._new - 1)

@@ -51,6 +51,7 @@ class Validation:
     Args:
         max_tokens: of all rows together, unless there are more sources than that.
         rows: computed at once.
+        is_shared: examples that begin alike may share their beginning, as in `corpus.trees.pack_split`.
     """
 
     def __init__(
@@ -62,12 +63,15 @@ class Validation:
         max_tokens: int,
         rows: int,
         begin: int | None,
+        is_shared: bool = False,
     ) -> None:
         self._split, self._tokenizer, self._batch, self._begin = split, tokenizer, rows, begin
         sources = documents_by_source(split).items()
         left_out = set(too_long(split, context=context))
         packings = {
-            source: pack_split(split, context=context, documents=[d for d in documents if d not in left_out])
+            source: pack_split(
+                split, context=context, documents=[d for d in documents if d not in left_out], is_shared=is_shared
+            )
             for source, documents in sources
         }
         self._is_of_pairs = split.is_learned_in_part and split.num_documents > 0 and split.role(0) == "chosen"

@@ -77,9 +77,5 @@ DEFAULTS: dict[str | None, ObjectiveConfig] = {
 """By what the examples are made for (None: text), what is learned where the recipe does not say."""
 FOR = {"next_token": None, "sft": "answers", **dict.fromkeys(("dpo", "ipo", "orpo", "simpo"), "preferences")}
 """What each objective needs examples for."""
-
-
-def share_of_prompts(objective: ObjectiveConfig | None, examples: str | None) -> float:
-    """The share of them that is learned beside the answers; `examples` as in `DEFAULTS`."""
-    found = objective or DEFAULTS.get(examples)
-    return found.prompts if isinstance(found, SftConfig) else 0.0
+BY_TOKEN = ("sft",)
+"""Those of examples to which every learned token counts by itself, whatever else stands in its tree."""
