@@ -168,7 +168,8 @@ def _pace(trainer: Trainer, *, length: Length) -> Pace:
     tokens: list[int] = []
     trainer.step()
     before = meter.read()
-    while trainer.ranks.any(not took or (sum(took) < length.seconds and len(took) < length.steps)):
+    # a step of sampled answers may have nothing to learn from, and is then no measure
+    while trainer.ranks.any(not took or (len(took) < length.steps and (sum(took) < length.seconds or not any(tokens)))):
         begin = time.perf_counter()
         tokens.append(trainer.step().tokens)  # its loss has been read, so a GPU has come to the end of it
         took.append(time.perf_counter() - begin)
