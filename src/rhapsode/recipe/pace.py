@@ -20,9 +20,12 @@ from rhapsode.kernels.peak import measure_peak_flops
 from rhapsode.recipe.first import First
 from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.train.forecast import measure_speed
+from rhapsode.train.objectives.config import GrpoConfig
 from rhapsode.train.plan import Decision, TrainPlan
 from rhapsode.train.ranks.ranks import Ranks
+from rhapsode.train.rollouts import longest_prompt
 from rhapsode.train.settle import Here, settle
+from rhapsode.train.settle_sampled import Prompts
 from rhapsode.train.trainer import Data
 
 KEPT = "speeds.json"
@@ -61,6 +64,7 @@ def settle_here(
         num_rows=data.training.num_rows,
         num_targets=data.training.num_targets,
         examples=data.tokens.manifest.facts.get("examples"),
+        asked=_asked(data) if isinstance(recipe.train.objective, GrpoConfig) else None,
         prompts=recipe.task.prompts,
     )
     if recipe.train.budget.unit != "seconds":
@@ -79,6 +83,13 @@ def settle_here(
         if plan.batch_rows == rows:
             break
     return plan, decisions
+
+
+def _asked(data: Data) -> Prompts | None:
+    """None where no answers are wanted, which is refused with its reason."""
+    if data.tokens.manifest.facts.get("examples") != "answers":
+        return None
+    return Prompts(len(data.items("train")), longest_prompt(data.tokens.split("train"), data.training))
 
 
 def here_on(ranks: Ranks, *, out: Path, events: Events) -> Here:

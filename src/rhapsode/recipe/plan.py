@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,10 @@ from rhapsode.recipe.samples import Sample, render_samples
 from rhapsode.recipe.tokens import make_corpus, make_tokens
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.objectives.config import BY_TOKEN, DEFAULTS, ObjectiveConfig, SftConfig
+from rhapsode.train.objectives.registry import samples_answers
 from rhapsode.train.plan import Decision, TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
+from rhapsode.train.rewards import require_judgeable
 from rhapsode.train.settle import Here
 from rhapsode.train.trainer import Data
 
@@ -136,10 +138,12 @@ def make_plan(
     with stage("tokenise", events):
         tokens = Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events))
         _require_judged(recipe, tokens)
-        data = _packed(tokens, recipe=recipe, events=events)
+        data = replace(_packed(tokens, recipe=recipe, events=events), corpus=corpus)
     _tell(data, events)
     first = from_scratch(recipe, data, here=here) if base is None else from_base(base, recipe, data)
     train, decisions = settle_here(loaded, first, data, ranks=ranks, here=here, events=events)
+    if samples_answers(train.objective):
+        require_judgeable(train, data)
     return Plan(
         recipe=recipe,
         base_dir=loaded.base_dir,
@@ -196,7 +200,7 @@ def _objective(recipe: Recipe, tokens: Tokens) -> ObjectiveConfig | None:
 def _prompts(recipe: Recipe, tokens: Tokens) -> float:
     """The share of prompts that is learned beside the answers."""
     objective = _objective(recipe, tokens)
-    return objective.prompts if isinstance(objective, SftConfig) else 0.0
+    return objective.learn_prompts if isinstance(objective, SftConfig) else 0.0
 
 
 def _rows(tokens: Tokens, name: str, *, recipe: Recipe, events: Events) -> Packing:

@@ -21,7 +21,7 @@ from rhapsode.kernels.peak import measure_peak_flops
 from rhapsode.model.adapter import targets
 from rhapsode.model.parameters import shapes
 from rhapsode.train.masters import height_of
-from rhapsode.train.objectives.registry import needs_reference
+from rhapsode.train.objectives.registry import needs_reference, samples_answers
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
 from rhapsode.train.trainer import PRECISIONS, Data, Trainer
@@ -131,17 +131,24 @@ def operations_per_token(plan: TrainPlan, training: Packing) -> float:
     """What a learned token costs, those that are only read included: they need no projection to the vocabulary.
 
     Frozen weights need no gradient of their own, so of three products two are left; a reference adds one forward.
+    Of answers that are sampled, each token is computed once more; prompts are not counted, as nobody knows beforehand
+    how many tokens share their cost.
     """
     spec = plan.spec
     head = 6 * spec.vocab_size * spec.width
     blocks = spec.flops_per_token(plan.context) - head
     share = (2 / 3 if plan.adapter is not None else 1) + (1 / 3 if needs_reference(plan.objective) else 0)
+    if samples_answers(plan.objective):
+        return (share + 1 / 3) * (blocks + head)
     return share * (blocks * training.num_places / max(1, training.num_targets) + head)
 
 
 def measure_speed(plan: TrainPlan, data: Data, *, device: torch.device, base: Path | None = None) -> float:
-    """Tokens a second that steps of this plan learn from."""
-    return _pace(Trainer(plan, data, device=device, base=base), length=TO_KNOW).tokens_per_second
+    """Tokens a second that steps of this plan learn from; of sampled answers, as if each were as long as it may be."""
+    pace = _pace(Trainer(plan, data, device=device, base=base), length=TO_KNOW)
+    if samples_answers(plan.objective):
+        return plan.batch_rows * plan.objective["answers"] * plan.objective["max_tokens"] / pace.seconds
+    return pace.tokens_per_second
 
 
 class Pace(NamedTuple):
@@ -161,7 +168,8 @@ def _pace(trainer: Trainer, *, length: Length) -> Pace:
     tokens: list[int] = []
     trainer.step()
     before = meter.read()
-    while trainer.ranks.any(not took or (sum(took) < length.seconds and len(took) < length.steps)):
+    # a step of sampled answers may have nothing to learn from, and is then no measure
+    while trainer.ranks.any(not took or (len(took) < length.steps and (sum(took) < length.seconds or not any(tokens)))):
         begin = time.perf_counter()
         tokens.append(trainer.step().tokens)  # its loss has been read, so a GPU has come to the end of it
         took.append(time.perf_counter() - begin)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rhapsode.train.objective import NextToken, Objective
+from rhapsode.train.objectives.grpo import GroupPolicy
 from rhapsode.train.objectives.pairs import Preferences, Reference
 
 
@@ -18,10 +19,17 @@ def make_objective(settled: Mapping[str, Any], *, reference: Reference | None = 
     match settled["name"]:
         case "next_token" | "sft" as name:
             return NextToken(name)
+        case "grpo":
+            return GroupPolicy(numbers, reference=reference)
         case name:
             return Preferences(name, numbers, reference=reference)
 
 
 def needs_reference(settled: Mapping[str, Any]) -> bool:
     """Whether it compares with the model of before."""
-    return settled["name"] in ("dpo", "ipo")
+    return settled["name"] in ("dpo", "ipo") or settled.get("divergence_cost", 0) > 0
+
+
+def samples_answers(settled: Mapping[str, Any]) -> bool:
+    """Whether it learns from answers of the model itself, so that the data only asks."""
+    return settled["name"] == "grpo"
