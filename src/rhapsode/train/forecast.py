@@ -18,8 +18,10 @@ from rhapsode.core.energy import find_meter
 from rhapsode.corpus.packing import Packing
 from rhapsode.kernels.cross_entropy import chunk_of
 from rhapsode.kernels.peak import measure_peak_flops
+from rhapsode.kernels.scores import AT_ONCE
 from rhapsode.model.adapter import targets
 from rhapsode.model.parameters import shapes
+from rhapsode.model.spec import ModelSpec
 from rhapsode.train.masters import height_of
 from rhapsode.train.objectives.registry import needs_reference
 from rhapsode.train.plan import TrainPlan
@@ -63,7 +65,7 @@ def memory_floor(plan: TrainPlan) -> int:
 
     Float32 master, gradient and moments, the copy that computes with its own gradient, and what the loss keeps beside
     it: the projection's gradient in float32, and the scores of a chunk. With a large vocabulary that is no small part.
-    Last, what it takes to save while training goes on.
+    A teacher with what is scored beside it. Last, what it takes to save while training goes on.
     """
     compute = PRECISIONS[plan.precision].itemsize
     spec, is_frozen = plan.spec, plan.adapter is not None
@@ -71,7 +73,17 @@ def memory_floor(plan: TrainPlan) -> int:
     loss = spec.vocab_size * ((0 if is_frozen else 4 * spec.width) + compute * scored)
     weights = compute * spec.parameters if plan.storage in (None, "bf16") else spec.parameters // 2
     copies = 2 if needs_reference(plan.objective) and not is_frozen else 1
-    return trained(plan) * (4 * 2 + compute) + weights * copies + 4 * moments(plan) + loss + saving_bytes(plan)
+    own = trained(plan) * (4 * 2 + compute) + weights * copies + 4 * moments(plan) + loss
+    return own + _teacher_bytes(plan) + saving_bytes(plan)
+
+
+def _teacher_bytes(plan: TrainPlan) -> int:
+    """Its weights, and what the divergence makes of a chunk in float32: scores and logarithms of both, and a slope."""
+    if plan.teacher is None:
+        return 0
+    spec = plan.teacher.spec
+    scored = min(max(1, AT_ONCE // spec.vocab_size), plan.micro_batch_rows * plan.context)
+    return PRECISIONS[plan.precision].itemsize * spec.parameters + 5 * 4 * scored * spec.vocab_size
 
 
 def trained(plan: TrainPlan) -> int:
@@ -109,10 +121,16 @@ def moments(plan: TrainPlan) -> int:
 
 
 def forecast(
-    plan: TrainPlan, data: Data, *, device: torch.device, base: Path | None = None, ranks: Ranks = ALONE
+    plan: TrainPlan,
+    data: Data,
+    *,
+    device: torch.device,
+    base: Path | None = None,
+    teacher: Path | None = None,
+    ranks: Ranks = ALONE,
 ) -> Forecast:
     """Take some real steps and extrapolate."""
-    trainer = Trainer(plan, data, device=device, base=base, ranks=ranks)
+    trainer = Trainer(plan, data, device=device, base=base, teacher=teacher, ranks=ranks)
     pace = _pace(trainer, length=TO_FORECAST)
     peak = ranks.sum([measure_peak_flops(PRECISIONS[plan.precision], device=device)])[0]
     return Forecast(
@@ -130,18 +148,26 @@ def forecast(
 def operations_per_token(plan: TrainPlan, training: Packing) -> float:
     """What a learned token costs, those that are only read included: they need no projection to the vocabulary.
 
-    Frozen weights need no gradient of their own, so of three products two are left; a reference adds one forward.
+    Frozen weights need no gradient of their own, so of three products two are left; a reference adds one forward, and
+    so does a teacher, of its own size.
     """
-    spec = plan.spec
-    head = 6 * spec.vocab_size * spec.width
-    blocks = spec.flops_per_token(plan.context) - head
     share = (2 / 3 if plan.adapter is not None else 1) + (1 / 3 if needs_reference(plan.objective) else 0)
-    return share * (blocks * training.num_places / max(1, training.num_targets) + head)
+    own = share * _operations(plan.spec, plan.context, training)
+    return own + (_operations(plan.teacher.spec, plan.context, training) / 3 if plan.teacher is not None else 0)
 
 
-def measure_speed(plan: TrainPlan, data: Data, *, device: torch.device, base: Path | None = None) -> float:
+def _operations(spec: ModelSpec, context: int, training: Packing) -> float:
+    """Of a learned token, forward and back, where all weights are trained."""
+    head = 6 * spec.vocab_size * spec.width
+    blocks = spec.flops_per_token(context) - head
+    return blocks * training.num_places / max(1, training.num_targets) + head
+
+
+def measure_speed(
+    plan: TrainPlan, data: Data, *, device: torch.device, base: Path | None = None, teacher: Path | None = None
+) -> float:
     """Tokens a second that steps of this plan learn from."""
-    return _pace(Trainer(plan, data, device=device, base=base), length=TO_KNOW).tokens_per_second
+    return _pace(Trainer(plan, data, device=device, base=base, teacher=teacher), length=TO_KNOW).tokens_per_second
 
 
 class Pace(NamedTuple):

@@ -12,8 +12,8 @@ from rhapsode.core.units import GiB, format_bytes, format_count
 from rhapsode.model.narrow import narrow
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
-from rhapsode.train.objectives.config import DEFAULTS, FOR, ObjectiveConfig
-from rhapsode.train.plan import Decision, TrainPlan
+from rhapsode.train.objectives.config import DEFAULTS, FOR, TEXT_TOO, ObjectiveConfig
+from rhapsode.train.plan import Decision, Teacher, TrainPlan
 from rhapsode.train.time_left import FORWARD_SHARE
 
 MUON_RATE = 0.035
@@ -85,6 +85,7 @@ def settle(
     num_targets: int,
     examples: str | None = None,
     prompts: Sequence[str] = (),
+    teacher: Teacher | None = None,
     here: Here = ORDINARY,
 ) -> tuple[TrainPlan, list[Decision]]:
     """Derive what the recipe leaves open.
@@ -96,6 +97,7 @@ def settle(
         num_targets: tokens to predict in one pass over it.
         examples: what the examples are made for; None is text.
         prompts: of the recipe, to look at the model with.
+        teacher: what the objective learns from, where it names one.
 
     Raises:
         PlanRefused: a batch would be larger than all of the data, ranks cannot divide the model as asked, or the
@@ -144,9 +146,10 @@ def settle(
         recompute=config.recompute,
         parallel=parallel,
         tensor=config.tensor,
-        objective=objective.model_dump(),
+        objective=objective.model_dump(exclude={"teacher"}),
         adapter=None if config.adapter is None else config.adapter.spec,
         storage=config.storage,
+        teacher=teacher,
     )
     return plan, [*learned, batch, at_once, how_many, schedule, *rates, *computed, *together, _keeping(config)]
 
@@ -197,15 +200,16 @@ def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConf
     if examples not in DEFAULTS and config.objective is None:
         raise PlanRefused(f"nothing is learned from {examples} yet", "give answers, or pairs of them")
     found = config.objective or DEFAULTS[examples]
-    if FOR[found.name] != examples:
+    if FOR[found.name] != examples and not (examples is None and found.name in TEXT_TOO):
         raise PlanRefused(
             f"train.objective {found.name} learns from {FOR[found.name] or 'text'}, and the data is "
             f"{f'made of {examples}' if examples else 'text'}",
             "leave train.objective out, or give it other data",
         )
-    if examples is None and config.adapter is None:
+    if found.name == "next_token" and config.adapter is None:
         return found, []
-    numbers = ", ".join(f"{key} {value:g}" for key, value in found.model_dump().items() if key != "name")
+    settled = found.model_dump(exclude={"name", "teacher"})
+    numbers = ", ".join(f"{key} {value:g}" for key, value in settled.items())
     why = "train.objective" if config.objective else f"what {examples or 'text'} is for"
     learned = [Decision("objective", f"{found.name}{f' ({numbers})' if numbers else ''}", why)]
     if (adapter := config.adapter) is not None:

@@ -28,7 +28,7 @@ from rhapsode.train.objective import Batch, Objective
 from rhapsode.train.objectives.pairs import Reference
 from rhapsode.train.objectives.registry import make_objective, needs_reference
 from rhapsode.train.optimizer import AdamW, Both, Muon, Optimizer
-from rhapsode.train.plan import TrainPlan
+from rhapsode.train.plan import Teacher, TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Grid, Ranks, arrange, share_of
 from rhapsode.train.recompute import recompute
 from rhapsode.train.schedule import rate
@@ -54,7 +54,7 @@ class Data:
 class Trainer:
     """Begins at step 0 with fresh weights, or those of the model in `base`; `restore` goes on from a checkpoint.
 
-    `objective` is learned in place of the plan's.
+    `teacher` holds the plan's, if it has one; `objective` is learned in place of the plan's.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Trainer:
         *,
         device: torch.device,
         base: Path | None = None,
+        teacher: Path | None = None,
         plan_hash: str = "",
         machine: Mapping[str, Any] | None = None,
         objective: Objective | None = None,
@@ -74,7 +75,7 @@ class Trainer:
         self.grid = arrange(ranks, tensor=plan.tensor, is_sharded=plan.parallel == "shard")
         make: Callable[..., _Made] = partial(_in_pieces, grid=self.grid) if self.grid.is_divided else _whole
         self.model, self.masters, self.optimizer, self.objective = make(
-            plan, device=device, base=base, objective=objective, ranks=ranks
+            plan, device=device, base=base, teacher=teacher, objective=objective, ranks=ranks
         )
         self.state = TrainingState(
             step=0,
@@ -181,7 +182,13 @@ class _Made(NamedTuple):
 
 
 def _whole(
-    plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective | None, ranks: Ranks
+    plan: TrainPlan,
+    *,
+    device: torch.device,
+    base: Path | None,
+    teacher: Path | None,
+    objective: Objective | None,
+    ranks: Ranks,
 ) -> _Made:
     """All of the model here."""
     model = first_weights(plan, base=base).to(device)
@@ -191,7 +198,8 @@ def _whole(
     model = model.to(PRECISIONS[plan.precision])
     if objective is None:
         reference = _reference(plan, model) if needs_reference(plan.objective) else None
-        objective = make_objective(plan.objective, reference=reference)
+        taught = None if plan.teacher is None else _teacher(plan, plan.teacher, teacher).to(device)
+        objective = make_objective(plan.objective, reference=reference, teacher=taught)
     return _Made(model, masters, make_optimizer(plan, masters), objective)
 
 
@@ -203,8 +211,22 @@ def _reference(plan: TrainPlan, model: Decoder) -> Reference:
     return Reference(before, contextlib.nullcontext)
 
 
+def _teacher(plan: TrainPlan, planned: Teacher, directory: Path | None) -> Decoder:
+    """Frozen, in the type that computes."""
+    assert directory is not None, "the plan names a teacher"
+    _require_planned(directory, planned.sha256)
+    return load_model(directory, dtype=PRECISIONS[plan.precision]).requires_grad_(requires_grad=False)
+
+
 def _in_pieces(
-    plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective | None, ranks: Ranks, grid: Grid
+    plan: TrainPlan,
+    *,
+    device: torch.device,
+    base: Path | None,
+    teacher: Path | None,
+    objective: Objective | None,
+    ranks: Ranks,
+    grid: Grid,
 ) -> _Made:
     """The pieces of the model that are this rank's, on `device`, which is its own.
 
@@ -215,9 +237,9 @@ def _in_pieces(
     from rhapsode.train.ranks.muon import PiecesMuon
 
     assert device.type == ranks.device.type
-    if plan.adapter is not None or needs_reference(plan.objective):
+    if plan.adapter is not None or needs_reference(plan.objective) or teacher is not None:
         raise RhapsodeError(
-            "ranks that share one model train all of its weights, on text or on answers",
+            "ranks that share one model train all of its weights, on text or on answers, without a teacher",
             "set train.parallel: replicate and leave train.tensor out",
         )
     model, masters, objective, pieces = divided(
@@ -259,11 +281,7 @@ def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
         initialise(model, seed=plan.init_seed)
         return model
     assert base is not None, "the plan names a base"
-    if (found := digest(base)) != plan.base:
-        raise VerificationMismatch(
-            f"{base} is not the model that was planned: its digest is {found[:12]}, not {plan.base[:12]}",
-            "plan again, or put it back",
-        )
+    _require_planned(base, plan.base)
     if plan.adapter is None:
         return load_model(base)
     dtype = PRECISIONS[plan.precision]
@@ -273,6 +291,14 @@ def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
         model = load_frozen(base, dtype=dtype, storage=plan.storage)
     adapt(model, plan.adapter, seed=plan.order_seed)
     return model
+
+
+def _require_planned(directory: Path, planned: str) -> None:
+    if (found := digest(directory)) != planned:
+        raise VerificationMismatch(
+            f"{directory} is not the model that was planned: its digest is {found[:12]}, not {planned[:12]}",
+            "plan again, or put it back",
+        )
 
 
 def make_optimizer(plan: TrainPlan, masters: Masters, *, muon: Callable[..., Muon] = Muon) -> Optimizer:

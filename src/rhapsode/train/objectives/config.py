@@ -50,7 +50,25 @@ class SimpoConfig(Config):
     label_smoothing: Share = Field(default=0.0, lt=0.5, description="Share of pairs taken to be the wrong way round.")
 
 
-ObjectiveConfig = NextTokenConfig | SftConfig | DpoConfig | IpoConfig | OrpoConfig | SimpoConfig
+class DistilConfig(Config):
+    """Distillation from a larger model with the same tokenizer (arXiv:1503.02531, arXiv:2306.13649)."""
+
+    name: Literal["distil"] = Field(description="Learn all that a teacher holds for likely, at every learned token.")
+    teacher: str = Field(
+        min_length=1,
+        description="A model with the student's tokenizer: a pulled model's name, or a model directory, relative to "
+        "the recipe.",
+    )
+    beta: Share = Field(
+        default=0.0,
+        description="0: the divergence that covers all the teacher would say; 1: the one that avoids what it would "
+        "not; between them Jensen and Shannon's.",
+    )
+    temperature: float = Field(default=1.0, gt=0, description="The scores of both are divided by it.")
+    next_token: Share = Field(default=0.0, lt=1, description="Share of the ordinary loss, of the tokens as they stand.")
+
+
+ObjectiveConfig = NextTokenConfig | SftConfig | DpoConfig | IpoConfig | OrpoConfig | SimpoConfig | DistilConfig
 
 
 def _named(value: Any) -> Any:
@@ -66,4 +84,7 @@ DEFAULTS: dict[str | None, ObjectiveConfig] = {
 }
 """By what the examples are made for (None: text), what is learned where the recipe does not say."""
 FOR = {"next_token": None, "sft": "answers", **dict.fromkeys(("dpo", "ipo", "orpo", "simpo"), "preferences")}
+FOR["distil"] = "answers"
 """What each objective needs examples for."""
+TEXT_TOO = ("distil",)
+"""Objectives that learn from text as well."""

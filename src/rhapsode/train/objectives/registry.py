@@ -3,21 +3,29 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rhapsode.model.decoder import Decoder
 from rhapsode.train.objective import NextToken, Objective
 from rhapsode.train.objectives.pairs import Preferences, Reference
+from rhapsode.train.objectives.teacher import Distillation
 
 
-def make_objective(settled: Mapping[str, Any], *, reference: Reference | None = None) -> Objective:
+def make_objective(
+    settled: Mapping[str, Any], *, reference: Reference | None = None, teacher: Decoder | None = None
+) -> Objective:
     """The objective of a plan.
 
     Args:
         settled: the name and every number of it.
         reference: where it needs one, what the model was before.
+        teacher: where it needs one, the model that is learned from.
     """
     numbers = {key: value for key, value in settled.items() if key != "name"}
     match settled["name"]:
         case "next_token" | "sft" as name:
             return NextToken(name)
+        case "distil":
+            assert teacher is not None, "this objective learns from a teacher"
+            return Distillation(numbers, teacher=teacher)
         case name:
             return Preferences(name, numbers, reference=reference)
 
