@@ -23,7 +23,8 @@ from rhapsode.recipe.recipe import dump_recipe
 from rhapsode.recipe.run import plan_run, train_run, walking
 from rhapsode.recipe.teacher import papers_of
 from rhapsode.train.forecast import memory_floor, operations_per_token
-from rhapsode.train.objective import hidden_states, to_batch
+from rhapsode.train.objective import Batch, hidden_states, to_batch
+from rhapsode.train.trainer import Trainer
 from rhapsode.weights.checkpoint import checkpoints
 from rhapsode.weights.directory import load_model
 
@@ -110,18 +111,70 @@ def test_an_adapter_learns_answers_from_a_teacher_from_plan_to_report(taught_pat
     assert plan_of(again, tmp_path / "out").hash == plan.hash
 
 
-def test_a_run_that_is_resumed_ends_in_the_same_bytes(taught_path: Path, tmp_path: Path) -> None:
-    whole, part = Layout(tmp_path / "whole"), Layout(tmp_path / "part")
-    _, first = train(taught_path, whole)
-    train(taught_path, part)
+@pytest.mark.parametrize("own", ["null", "{share: 0.5, max_tokens: 4}"])
+def test_a_run_that_is_resumed_ends_in_the_same_bytes(own: str, taught_path: Path, tmp_path: Path) -> None:
+    whole, part, change = Layout(tmp_path / "whole"), Layout(tmp_path / "part"), f"train.objective.own={own}"
+    _, first = train(taught_path, whole, change)
+    train(taught_path, part, change)
     run_dir = part.runs / "taught"
     for path in (*checkpoints(run_dir)[1:], run_dir / "model"):
         shutil.rmtree(path)
-    _, second = train(taught_path, part, resume=True)
+    _, second = train(taught_path, part, change, resume=True)
     for name in ("adapter_model.safetensors", "training/optimizer.safetensors"):
         files = [checkpoints(layout.runs / "taught")[-1] / name for layout in (whole, part)]
         assert files[0].read_bytes() == files[1].read_bytes()
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+
+
+def prompts_in(rows: Batch) -> set[tuple[int, ...]]:
+    """The ids that stand before the first learned token of each sequence, and the input that says it."""
+    found = set()
+    for row in range(len(rows.ids)):
+        for number in rows.documents[row].unique().tolist():
+            own = rows.documents[row] == number
+            is_learned = rows.targets[row][own] != IGNORE
+            if number:
+                found.add(tuple(rows.ids[row][own][: int(is_learned.int().argmax()) + 1].tolist()))
+    return found
+
+
+def test_own_answers_stand_behind_the_prompts_of_the_same_rows(taught_path: Path, tmp_path: Path) -> None:
+    given, own = (
+        plan_of(taught_path, tmp_path / "out", f"train.objective.own={own}")
+        for own in ("0", "{share: 0.5, max_tokens: 4}")
+    )
+    loads = [
+        Trainer(
+            plan.train, plan.data, device=plan.device, base=plan.base_directory, teacher=plan.teacher_directory
+        ).load
+        for plan in (given, own)
+    ]
+    for place in (0, 1, 2, 3):
+        assert loads[0].rows_of(place) == loads[1].rows_of(place)
+        wanted, found = (load(place) for load in loads)
+        assert prompts_in(found) == prompts_in(wanted)
+        assert loads[1].measures["own"] == place % 2
+        is_same = found.ids.shape == wanted.ids.shape and torch.equal(found.targets, wanted.targets)
+        assert is_same == (place % 2 == 0)
+        again = loads[1](place)
+        assert torch.equal(again.targets, found.targets)
+
+
+def test_a_student_comes_nearer_to_its_teacher_by_its_own_answers(taught_path: Path, tmp_path: Path) -> None:
+    changes = ["train.objective.own={share: 1, max_tokens: 6}", "train.objective.beta=0.5", "train.budget=30 steps"]
+    plan, model = train(taught_path, Layout(tmp_path / "out"), *changes, "train.save_every=30")
+    assert plan.base is not None
+    assert plan.teacher is not None
+    before, after, its = (load_model(path) for path in (plan.base.directory, model, plan.teacher.directory))
+    assert distance(after, its, plan) < 0.9 * distance(before, its, plan)
+
+
+def test_own_answers_need_prompts_and_room(taught_path: Path, recipe_path: Path, bases: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlanRefused, match=r"raise model.context|it needs \d+; model.context is 160"):
+        plan_of(taught_path, tmp_path / "out", "train.objective.own=0.5")
+    objective = f"train.objective={{name: distil, teacher: {bases / 'qwen2'}, own: 0.5}}"
+    with pytest.raises(PlanRefused, match="text asks for no answers"):
+        plan_of(recipe_path, tmp_path / "out", *FROM_TEXT, objective)
 
 
 def test_a_teacher_is_named_and_here_and_reads_as_much(taught_path: Path) -> None:
@@ -159,6 +212,8 @@ def test_every_number_and_the_teacher_change_what_is_settled(taught_path: Path, 
     make_base(taught_path.parent / "third", "qwen2", seed=6, context=1024)
     changes = [(), ("train.objective.teacher=third",)]
     changes += [(f"train.objective.{name}={value}",) for name, value in NUMBERS.items()]
+    changes += [(f"train.objective.own={{share: 0.5, max_tokens: {most}}}",) for most in (4, 5)]
+    changes += [("train.objective.own={share: 0.4, max_tokens: 4}",)]
     assert len({plan_of(taught_path, tmp_path / "out", *change).hash for change in changes}) == len(changes)
 
 

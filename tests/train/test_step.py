@@ -43,7 +43,7 @@ def random_batch(rows: int, length: int, *, seed: int) -> Batch:
 def cut(batch: Batch, borders: Sequence[int]) -> list[Batch]:
     ends = [*sorted(borders), len(batch.ids)]
     starts = [0, *ends[:-1]]
-    return [Batch(*(t[a:b] for t in batch)) for a, b in zip(starts, ends, strict=True) if a < b]
+    return [batch.map(lambda t, a=a, b=b: t[a:b]) for a, b in zip(starts, ends, strict=True) if a < b]
 
 
 def plain_gradient(model: Decoder, batch: Batch) -> list[Tensor]:

@@ -32,6 +32,8 @@ SENTENCES = {
     "{efficiency:.1%} filled; {held_out_documents} documents are held out and never trained on",
     "examples": "{examples:,} examples ({family}), {learned:,} tokens to learn of {read:,} to read, in {rows:,} rows "
     "of {context}, {efficiency:.1%} filled; {held_out:,} examples are held out and never trained on",
+    "rewarded": "step {step}: the likeliest answers to {prompts} held-out prompts are worth {reward:.3f}; {solved:.0%} "
+    "are right",
     "changed": "The plan has changed since it was last made ({hashes}):\n{listed}",
     "saved": "saved {path}",
     "determinism": "Determinism: {class}; {because}",

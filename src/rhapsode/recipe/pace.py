@@ -19,10 +19,14 @@ from rhapsode.kernels import native, threads
 from rhapsode.kernels.peak import measure_peak_flops
 from rhapsode.recipe.first import First
 from rhapsode.recipe.load import LoadedRecipe
+from rhapsode.recipe.recipe import Recipe
 from rhapsode.train.forecast import measure_speed
+from rhapsode.train.objectives.config import DistilConfig, GrpoConfig
 from rhapsode.train.plan import Decision, Teacher, TrainPlan
 from rhapsode.train.ranks.ranks import Ranks
+from rhapsode.train.rollouts import longest_prompt
 from rhapsode.train.settle import Here, settle
+from rhapsode.train.settle_sampled import Prompts
 from rhapsode.train.trainer import Data
 
 KEPT = "speeds.json"
@@ -61,6 +65,7 @@ def settle_here(
         num_rows=data.training.num_rows,
         num_targets=data.training.num_targets,
         examples=data.tokens.manifest.facts.get("examples"),
+        asked=_asked(recipe, data),
         prompts=recipe.task.prompts,
         teacher=None if teacher is None else Teacher(teacher.sha256, teacher.spec),
     )
@@ -80,6 +85,16 @@ def settle_here(
         if plan.batch_rows == rows:
             break
     return plan, decisions
+
+
+def _asked(recipe: Recipe, data: Data) -> Prompts | None:
+    """None where nothing is sampled, or where no answers are wanted, which is refused with its reason."""
+    objective = recipe.train.objective
+    if not isinstance(objective, GrpoConfig) and not (isinstance(objective, DistilConfig) and objective.own):
+        return None
+    if data.tokens.manifest.facts.get("examples") != "answers":
+        return None
+    return Prompts(len(data.items("train")), longest_prompt(data.tokens.split("train"), data.training))
 
 
 def here_on(ranks: Ranks, *, out: Path, events: Events) -> Here:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,10 @@ from rhapsode.recipe.samples import Sample, render_samples
 from rhapsode.recipe.teacher import learn_from
 from rhapsode.recipe.tokens import make_corpus, make_tokens
 from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.train.objectives.registry import samples_answers
 from rhapsode.train.plan import Decision, TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
+from rhapsode.train.rewards import require_judgeable
 from rhapsode.train.settle import Here
 from rhapsode.train.trainer import Data
 
@@ -143,11 +145,13 @@ def make_plan(
         corpus = make_corpus(loaded, layout=layout, events=events)
     with stage("tokenise", events):
         tokens = Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events))
-        data = _packed(tokens, recipe=recipe, events=events)
+        data = replace(_packed(tokens, recipe=recipe, events=events), corpus=corpus)
     _tell(data, events)
     taught = [] if teacher is None else learn_from(teacher, data)
     first = from_scratch(recipe, data, teacher=teacher, here=here) if base is None else from_base(base, recipe, data)
     train, decisions = settle_here(loaded, first, data, ranks=ranks, here=here, events=events)
+    if samples_answers(train.objective):
+        require_judgeable(train, data)
     return Plan(
         recipe=recipe,
         base_dir=loaded.base_dir,

@@ -11,6 +11,7 @@ from rhapsode.corpus.trees import num_learned
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.samples import Sample, SampleToken
 from rhapsode.train.forecast import Forecast
+from rhapsode.train.objectives.registry import samples_answers
 
 
 def plan_page(plan: Plan, cost: Forecast) -> Report:
@@ -37,6 +38,11 @@ def _figures(plan: Plan, cost: Forecast) -> Iterator[Figure]:
 def _said(plan: Plan) -> Paragraph:
     if not plan.recipe.data.examples:
         return Paragraph("Rows as the model will see them. Every token that is marked must be predicted.")
+    if samples_answers(plan.train.objective):
+        return Paragraph(
+            "What is not marked is asked, and the model learns from its own answers. What is marked is the answer that "
+            "is wanted: it is read by what judges, and never learned."
+        )
     return Paragraph(
         "Rows as the model will see them. What is marked must be predicted; the rest is only read. Nothing is cut: "
         "every sequence stands in a row as a whole, and sees no other."

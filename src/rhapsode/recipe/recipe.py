@@ -15,6 +15,7 @@ from rhapsode.model.config import FROM_SCRATCH, ModelConfig
 from rhapsode.recipe.launch import LaunchConfig
 from rhapsode.recipe.task import TaskConfig
 from rhapsode.train.config import TrainConfig
+from rhapsode.train.objectives.config import GrpoConfig
 
 
 def _check_values(values: list[Any]) -> list[Any]:
@@ -101,6 +102,8 @@ class Recipe(Config):
                 ("train", "adapter"),
                 "an adapter stands beside trained weights; name model.base, or leave it out",
             )
+        if isinstance(train.objective, GrpoConfig) and train.batch_tokens is not None:
+            yield ("train", "batch_tokens"), "a step is train.objective.prompts prompts with answers; leave it out"
         if train.storage is not None and train.adapter is None:
             yield ("train", "storage"), "without train.adapter no weight is frozen; leave it out, or train an adapter"
 

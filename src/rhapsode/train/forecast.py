@@ -23,7 +23,7 @@ from rhapsode.model.adapter import targets
 from rhapsode.model.parameters import shapes
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.masters import height_of
-from rhapsode.train.objectives.registry import needs_reference
+from rhapsode.train.objectives.registry import needs_reference, own_share, samples_answers
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
 from rhapsode.train.trainer import PRECISIONS, Data, Trainer
@@ -149,25 +149,33 @@ def operations_per_token(plan: TrainPlan, training: Packing) -> float:
     """What a learned token costs, those that are only read included: they need no projection to the vocabulary.
 
     Frozen weights need no gradient of their own, so of three products two are left; a reference adds one forward, and
-    so does a teacher, of its own size.
+    so does a teacher, of its own size. Of answers that are sampled, each token is computed once more; if they are all
+    that is learned, prompts are not counted, as nobody knows beforehand how many tokens share their cost.
     """
     share = (2 / 3 if plan.adapter is not None else 1) + (1 / 3 if needs_reference(plan.objective) else 0)
-    own = share * _operations(plan.spec, plan.context, training)
-    return own + (_operations(plan.teacher.spec, plan.context, training) / 3 if plan.teacher is not None else 0)
+    share += own_share(plan.objective) / 3
+    read = training.num_places / max(1, training.num_targets)
+    if samples_answers(plan.objective):
+        share, read = share + 1 / 3, 1.0
+    found = share * _operations(plan.spec, plan.context, read=read)
+    return found if plan.teacher is None else found + _operations(plan.teacher.spec, plan.context, read=read) / 3
 
 
-def _operations(spec: ModelSpec, context: int, training: Packing) -> float:
-    """Of a learned token, forward and back, where all weights are trained."""
+def _operations(spec: ModelSpec, context: int, *, read: float) -> float:
+    """Of a learned token, forward and back, where all weights are trained; `read` tokens are read for each."""
     head = 6 * spec.vocab_size * spec.width
-    blocks = spec.flops_per_token(context) - head
-    return blocks * training.num_places / max(1, training.num_targets) + head
+    return (spec.flops_per_token(context) - head) * read + head
 
 
 def measure_speed(
     plan: TrainPlan, data: Data, *, device: torch.device, base: Path | None = None, teacher: Path | None = None
 ) -> float:
-    """Tokens a second that steps of this plan learn from."""
-    return _pace(Trainer(plan, data, device=device, base=base, teacher=teacher), length=TO_KNOW).tokens_per_second
+    """Tokens a second that steps of this plan learn from; of sampled answers, as if each were as long as it may be."""
+    pace = _pace(Trainer(plan, data, device=device, base=base, teacher=teacher), length=TO_KNOW)
+    if samples_answers(plan.objective):
+        most: int = plan.objective["answers"] * plan.objective["max_tokens"]
+        return plan.batch_rows * most / pace.seconds
+    return pace.tokens_per_second
 
 
 class Pace(NamedTuple):
@@ -179,21 +187,37 @@ class Pace(NamedTuple):
     joules_are: str
 
 
+class _Took(NamedTuple):
+    """What a step took, and whether it learned from the model's own answers."""
+
+    seconds: float
+    tokens: int
+    is_own: bool
+
+
 def _pace(trainer: Trainer, *, length: Length) -> Pace:
     """Take steps for so long, at least one beside the first, which pays for memory that the later ones reuse."""
-    device = trainer.model.embedding.weight.device
+    device, share = trainer.model.embedding.weight.device, own_share(trainer.plan.objective)
+    kinds = [(is_own, part) for is_own, part in ((False, 1 - share), (True, share)) if part]
     meter = find_meter(cards=cards(device))
-    took: list[float] = []
-    tokens: list[int] = []
+    steps: list[_Took] = []
     trainer.step()
     before = meter.read()
-    while trainer.ranks.any(not took or (sum(took) < length.seconds and len(took) < length.steps)):
+    while trainer.ranks.any(
+        len({step.is_own for step in steps}) < len(kinds)
+        or (sum(step.seconds for step in steps) < length.seconds and len(steps) < length.steps)
+    ):
         begin = time.perf_counter()
-        tokens.append(trainer.step().tokens)  # its loss has been read, so a GPU has come to the end of it
-        took.append(time.perf_counter() - begin)
+        result = trainer.step()  # its loss has been read, so a GPU has come to the end of it
+        is_own = bool(result.measures.get("own"))
+        steps.append(_Took(time.perf_counter() - begin, result.tokens, is_own))
     now = meter.read()
-    speed = statistics.median(count / each for count, each in zip(tokens, took, strict=True))
-    return Pace(statistics.median(took), speed, (now.joules - before.joules) / len(took), now.are)
+    seconds, tokens = 0.0, 0.0
+    for is_own, part in kinds:
+        of_kind = [step for step in steps if step.is_own is is_own]
+        each = part * statistics.median(step.seconds for step in of_kind)
+        seconds, tokens = seconds + each, tokens + each * statistics.median(s.tokens / s.seconds for s in of_kind)
+    return Pace(seconds, tokens / seconds, (now.joules - before.joules) / len(steps), now.are)
 
 
 def cards(device: torch.device) -> list[str]:

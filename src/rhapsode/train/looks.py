@@ -19,7 +19,9 @@ from rhapsode.engine.sampling import Sampling
 from rhapsode.model.decoder import Decoder
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.objective import next_token
+from rhapsode.train.objectives.registry import samples_answers
 from rhapsode.train.plan import TrainPlan
+from rhapsode.train.rewards import HeldOutReward
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.train.validation import Validation
 
@@ -37,7 +39,7 @@ class Prompt(NamedTuple):
 
 
 class Looks:
-    """Emits "validation" and, where the plan wants samples, "samples"."""
+    """Emits "validation", where answers are judged "rewarded", and where the plan wants samples, "samples"."""
 
     def __init__(self, plan: TrainPlan, data: Data, events: Events) -> None:
         held_out = data.tokens.split("validation")
@@ -52,12 +54,15 @@ class Looks:
         )
         self._new = min(NEW_TOKENS, plan.context // 2)
         self._prompts = make_prompts(plan, held_out, data.tokenizer, room=plan.context - self._new - 1)
+        self._reward = HeldOutReward(plan, data) if samples_answers(plan.objective) else None
 
     def __call__(self, trainer: Trainer) -> float:
         """Bits per byte over all held-out documents."""
         objective = trainer.objective if trainer.grid.is_divided else next_token
         step, look = trainer.state.step, self._validate(trainer.model, objective)
         self._events.emit("validation", step=step, bits_per_byte=look.bits_per_byte, by_source=look.by_source)
+        if self._reward is not None:
+            self._events.emit("rewarded", step=step, **self._reward(trainer.model))
         if self._prompts and not trainer.grid.is_divided:  # an engine needs all of the weights in one place
             try:
                 written = self._write(trainer.model)

@@ -1,6 +1,6 @@
 """Objectives: what a batch is worth. The loop is the same for all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -17,6 +17,10 @@ class Batch(NamedTuple):
     """Packed rows, each [B,T] int64: ids, the ids to predict (IGNORE where none), positions, document numbers.
 
     `branches` numbers the sequences of an example (see `corpus.packing`), and is 0 in text.
+
+    Attributes:
+        advantages: of answers that were judged, for each target how much better its answer is than the others to the
+            same prompt, float64 [B,T]; 0 where there is no target.
     """
 
     ids: Tensor
@@ -24,6 +28,7 @@ class Batch(NamedTuple):
     positions: Tensor
     documents: Tensor
     branches: Tensor
+    advantages: Tensor | None = None
 
     @property
     def num_targets(self) -> int:
@@ -31,7 +36,11 @@ class Batch(NamedTuple):
 
     def split(self, rows: int) -> list["Batch"]:
         """Micro-batches of at most `rows` rows."""
-        return [Batch(*parts) for parts in zip(*(t.split(rows) for t in self), strict=True)]
+        return [self.map(lambda t, start=start: t[start : start + rows]) for start in range(0, len(self.ids), rows)]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The same done to every tensor that is there."""
+        return Batch._make(None if tensor is None else change(tensor) for tensor in self)
 
 
 def to_batch(rows: tuple[np.ndarray, ...], *, device: torch.device) -> Batch:

@@ -12,8 +12,9 @@ from rhapsode.core.units import GiB, format_bytes, format_count
 from rhapsode.model.narrow import narrow
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
-from rhapsode.train.objectives.config import DEFAULTS, FOR, TEXT_TOO, ObjectiveConfig
+from rhapsode.train.objectives.config import DEFAULTS, FOR, TEXT_TOO, DistilConfig, GrpoConfig, ObjectiveConfig
 from rhapsode.train.plan import Decision, Teacher, TrainPlan
+from rhapsode.train.settle_sampled import Prompts, Sizes, judging, own_answers, sampled_batch, sampled_sizes
 from rhapsode.train.time_left import FORWARD_SHARE
 
 MUON_RATE = 0.035
@@ -30,6 +31,8 @@ ADAPTER_FASTER = 10
 """A change of low rank wants a rate so much higher than the weights beside which it stands (Schulman 2025)."""
 PREFERENCE_GENTLER = 10
 """Preferences say little of how to write; steps as large as for answers would make a model forget it."""
+REWARD_GENTLER = 5
+"""A reward is one number for a whole answer, so its gradient is mostly noise."""
 BASE_SCHEDULE_REASON = ": slow while AdamW's moments fill, then down to nothing all the way"
 BASE_OPTIMIZER_REASON = "the base was made by it or its like; Muon would move every direction of a matrix alike"
 
@@ -84,6 +87,7 @@ def settle(
     num_rows: int,
     num_targets: int,
     examples: str | None = None,
+    asked: Prompts | None = None,
     prompts: Sequence[str] = (),
     teacher: Teacher | None = None,
     here: Here = ORDINARY,
@@ -96,6 +100,7 @@ def settle(
         num_rows: packed rows in the training data.
         num_targets: tokens to predict in one pass over it.
         examples: what the examples are made for; None is text.
+        asked: where answers are sampled, what the examples ask.
         prompts: of the recipe, to look at the model with.
         teacher: what the objective learns from, where it names one.
 
@@ -104,16 +109,26 @@ def settle(
             objective is not what the data is made for.
     """
     is_trained, own = base is not None, _own(config, spec, here=here)
-    asked = _asked_tokens(config, num_targets, here)
     objective, learned = _objective(config, examples)
-    read, least = (asked * num_rows * context / num_targets, LEAST_OF_EXAMPLES) if examples else (asked, LEAST_BATCH)
-    rows, batch = _batch(config, context, read, num_rows=num_rows, least=least)
-    tokens_per_step, batch_tokens = rows * num_targets / num_rows, rows * context
-    steps, how_many = _steps(config, asked, tokens_per_step=tokens_per_step, batch_tokens=batch_tokens, here=here)
+    sizes = Sizes(num_rows, num_targets, context)
+    if isinstance(objective, GrpoConfig):
+        assert asked is not None, "answers are sampled to prompts"
+        sizes = sampled_sizes(objective, asked, context=context, ranks=here.ranks)
+    if isinstance(objective, DistilConfig) and objective.own is not None:
+        learned.append(own_answers(objective.own, asked, context=context, ranks=here.ranks))
+    wanted = _wanted_tokens(config, sizes.targets, here)
+    if isinstance(objective, GrpoConfig):
+        rows, batch = sampled_batch(objective, sizes.rows)
+    else:
+        least = LEAST_OF_EXAMPLES if examples else LEAST_BATCH
+        read = wanted * num_rows * context / num_targets if examples else wanted
+        rows, batch = _batch(config, context, read, num_rows=num_rows, least=least)
+    tokens_per_step, batch_tokens = rows * sizes.targets / sizes.rows, rows * sizes.width
+    steps, how_many = _steps(config, wanted, tokens_per_step=tokens_per_step, batch_tokens=batch_tokens, here=here)
     precision, computed = _precision(config, here)
     warmup, decay, schedule = _schedule(config, steps, is_trained=is_trained)
-    micro, at_once = _micro_batch(config, own, context, rows, precision=precision, here=here)
-    rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained, examples=examples)
+    micro, at_once = _micro_batch(config, own, sizes.width, rows, precision=precision, here=here)
+    rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained, objective=objective)
     parallel, together = _parallel(config, own, here=here)
     plan = TrainPlan(
         spec=spec,
@@ -135,7 +150,7 @@ def settle(
         precision=precision,
         order_seed=config.seed,
         validate_every=config.validate_every,
-        validation_tokens=_look(config, rows * context, steps),
+        validation_tokens=_look(config, batch_tokens, steps),
         samples=config.samples,
         prompts=tuple(prompts[: config.samples]),
         save_every=config.save_every,
@@ -154,7 +169,7 @@ def settle(
     return plan, [*learned, batch, at_once, how_many, schedule, *rates, *computed, *together, _keeping(config)]
 
 
-def _asked_tokens(config: TrainConfig, num_targets: int, here: Here) -> float:
+def _wanted_tokens(config: TrainConfig, num_targets: int, here: Here) -> float:
     amount, unit = config.budget
     if unit == "seconds":
         assert here.tokens_per_second is not None, "a budget in minutes needs a speed"
@@ -208,10 +223,12 @@ def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConf
         )
     if found.name == "next_token" and config.adapter is None:
         return found, []
-    settled = found.model_dump(exclude={"name", "teacher"})
-    numbers = ", ".join(f"{key} {value:g}" for key, value in settled.items())
+    given = {} if isinstance(found, GrpoConfig) else found.model_dump(exclude={"name", "teacher", "own"})
+    numbers = ", ".join(f"{key} {value:g}" for key, value in given.items())
     why = "train.objective" if config.objective else f"what {examples or 'text'} is for"
     learned = [Decision("objective", f"{found.name}{f' ({numbers})' if numbers else ''}", why)]
+    if isinstance(found, GrpoConfig):
+        learned += judging(found)
     if (adapter := config.adapter) is not None:
         kind = f"{adapter.kind}, rank {adapter.rank}, of {', '.join(adapter.targets)}"
         kept = f"; the weights beside it are frozen{f' and kept as {config.storage}' if config.storage else ''}"
@@ -306,15 +323,17 @@ def _keeping(config: TrainConfig) -> Decision:
 
 
 def _rates(
-    config: TrainConfig, width: int, *, is_trained: bool, examples: str | None
+    config: TrainConfig, width: int, *, is_trained: bool, objective: ObjectiveConfig
 ) -> tuple[float, float, list[Decision]]:
     """The peak rate of the matrices or of everything, that of the embeddings beside Muon, and why."""
     scale, by_width = math.sqrt(REFERENCE_WIDTH / width), f" sqrt({REFERENCE_WIDTH}/{width})"
     gentler, less = (1 / GENTLER, f" / {GENTLER}, as the weights are trained already") if is_trained else (1.0, "")
     if config.adapter is not None:
         gentler, less = gentler * ADAPTER_FASTER, f"{less}, x {ADAPTER_FASTER} for an adapter"
-    if examples == "preferences":
+    if FOR[objective.name] == "preferences":
         gentler, less = gentler / PREFERENCE_GENTLER, f"{less}, / {PREFERENCE_GENTLER} for preferences"
+    if objective.name == "grpo":
+        gentler, less = gentler / REWARD_GENTLER, f"{less}, / {REWARD_GENTLER} for rewards"
     rate, beside = config.learning_rate, config.embedding_learning_rate or EMBEDDING_RATE * scale * gentler
     if config.optimizer_for(is_trained=is_trained) == "adamw":
         chosen = [Decision("optimizer", "AdamW", BASE_OPTIMIZER_REASON)] if config.optimizer is None else []

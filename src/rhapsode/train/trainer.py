@@ -15,22 +15,26 @@ from rhapsode.core.errors import RhapsodeError, VerificationMismatch
 from rhapsode.core.manifest import digest
 from rhapsode.corpus.packing import Packing
 from rhapsode.corpus.tokens import Tokens
+from rhapsode.evaluate.items import Item
 from rhapsode.kernels.allocator import keep_freed_memory
 from rhapsode.model.adapter import adapt, without_adapters
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.initialise import initialise
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.health import after, trouble
-from rhapsode.train.loader import Loader
+from rhapsode.train.loader import Batches, Loader
 from rhapsode.train.masters import Masters, WholeMasters
 from rhapsode.train.memory import is_out_of_memory
 from rhapsode.train.objective import Batch, Objective
 from rhapsode.train.objectives.pairs import Reference
-from rhapsode.train.objectives.registry import make_objective, needs_reference
+from rhapsode.train.objectives.registry import make_objective, needs_reference, own_share, samples_answers
 from rhapsode.train.optimizer import AdamW, Both, Muon, Optimizer
+from rhapsode.train.own_answers import own_answers
 from rhapsode.train.plan import Teacher, TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Grid, Ranks, arrange, share_of
 from rhapsode.train.recompute import recompute
+from rhapsode.train.rewards import judged_rollouts
+from rhapsode.train.rollouts import answerer, items_of
 from rhapsode.train.schedule import rate
 from rhapsode.train.step import StepResult, train_step
 from rhapsode.weights.checkpoint import TrainingState, load_checkpoint, read_state
@@ -43,12 +47,19 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass(frozen=True)
 class Data:
-    """Packed tokens to learn from and to look at."""
+    """Packed tokens to learn from and to look at; `corpus` holds the examples that they were made from."""
 
     tokens: Tokens
     training: Packing
     held_out: Packing
     tokenizer: Tokenizer
+    corpus: Path | None = None
+
+    def items(self, name: str) -> list[Item]:
+        """What the packed examples of "train" or "validation" ask."""
+        assert self.corpus is not None, "examples are documents of a corpus"
+        packing = self.training if name == "train" else self.held_out
+        return items_of(self.corpus, self.tokens.split(name), packing, name=name)
 
 
 class Trainer:
@@ -85,8 +96,16 @@ class Trainer:
             machine=dict(machine or {}),
             micro_batch_rows=plan.micro_batch_rows,
         )
-        self.load = Loader(
-            data.tokens.split("train"),
+        self.load = self._batches(data, device)
+
+    def _batches(self, data: Data, device: torch.device) -> Batches:
+        """Packed rows of the data; or, where it only asks or in a share of the steps, answers of the model itself."""
+        plan = self.plan
+        if samples_answers(plan.objective):
+            return judged_rollouts(plan, answerer(plan, self.model, data.tokenizer), data.items("train"))
+        split = data.tokens.split("train")
+        given = Loader(
+            split,
             data.training,
             rows=plan.batch_rows,
             seed=plan.order_seed,
@@ -95,6 +114,10 @@ class Trainer:
             device=device,
             share=share_of(plan.batch_rows, rank=self.grid.row, size=self.grid.data),
         )
+        if own_share(plan.objective):
+            ask = answerer(plan, self.model, data.tokenizer)
+            return own_answers(plan, given, ask, data.items("train"), split=split, packing=data.training)
+        return given
 
     def learning_rate_share(self) -> float:
         """The schedule's share of the peak rate for the next step."""
@@ -132,7 +155,7 @@ class Trainer:
                 raise
             raise (_no_room_to_move() if is_judged else _no_room_to_compute(self.state.micro_batch_rows)) from error
         self.state = after(self.state, result)
-        return result
+        return result._replace(measures={**self.load.measures, **result.measures})
 
     def _micro_batches(self) -> list[Batch]:
         """This rank's share of the step's rows."""
@@ -146,7 +169,7 @@ class Trainer:
         return padded(found, count=-(-most // at_once), context=self.plan.context, device=batch.ids.device)
 
     def rows_of(self, place: int) -> list[int]:
-        """The packed rows of a step, by its place in the order of the data."""
+        """The packed rows of a step, or its prompts, by its place in the order of the data."""
         return self.load.rows_of(place)
 
     def restore(self, path: Path) -> None:

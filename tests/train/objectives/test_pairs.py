@@ -47,7 +47,7 @@ def one_by_one(model: Decoder, batch: Batch) -> Pairs:
         for tree in (1, 2):
             for branch in (1, 2):
                 own = (batch.documents[row] == tree) & ((batch.branches[row] == 0) | (batch.branches[row] == branch))
-                alone = Batch(*(tensor[row][own][None] for tensor in batch))
+                alone = batch.map(lambda tensor, row=row, own=own: tensor[row][own][None])
                 sums.append(-next_token(model, alone._replace(documents=alone.documents * 0 + 1)).total)
     found = torch.stack(sums)
     return Pairs(found[0::2], found[1::2])

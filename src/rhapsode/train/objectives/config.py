@@ -1,10 +1,12 @@
 """The recipe's `train.objective`: what an answer is worth. Free of torch."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from rhapsode.core.config import Config, Share
+from rhapsode.core.config import Config, Count, Share
+from rhapsode.core.errors import RhapsodeError
+from rhapsode.evaluate.scorers.registry import SCORERS, known
 
 
 class NextTokenConfig(Config):
@@ -50,6 +52,79 @@ class SimpoConfig(Config):
     label_smoothing: Share = Field(default=0.0, lt=0.5, description="Share of pairs taken to be the wrong way round.")
 
 
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class RewardConfig(Config):
+    """A scorer of answers, and what its score counts for."""
+
+    scorer: str = Field(description=f"What judges an answer: {', '.join(SCORERS)}.")
+    weight: float = Field(default=1.0, gt=0, description="What its score, from 0 to 1, is multiplied with.")
+
+    @model_validator(mode="after")
+    def _scorer_judges_every_answer(self) -> Self:
+        try:
+            known(self.scorer)
+        except RhapsodeError as error:
+            raise ValueError(f"{error.message}; {error.hint}") from None
+        if self.scorer.startswith("recall:"):
+            raise ValueError("recall of one label judges the rows of that label alone; take accuracy")
+        return self
+
+
+def _scorers(value: Any) -> Any:
+    """One name, or several, or with their weights."""
+    given = [value] if isinstance(value, str | dict) else value
+    return [{"scorer": one} if isinstance(one, str) else one for one in given] if isinstance(given, list) else value
+
+
+class GrpoConfig(Config):
+    """Group relative policy optimisation (arXiv:2402.03300), on its own policy: answers are learned from once."""
+
+    name: Literal["grpo"] = Field(description="Sample answers, judge them, and make the better ones likelier.")
+    reward: Annotated[list[RewardConfig], BeforeValidator(_scorers)] = Field(
+        min_length=1, description="What judges answers: the name of a scorer, or a list of them with their weights."
+    )
+    prompts: Count = Field(default=16, ge=1, description="Prompts a step.")
+    answers: Count = Field(default=8, ge=2, description="Answers to each, judged against each other.")
+    max_tokens: Count = Field(default=64, ge=1, description="Longest answer, in tokens; what is longer is cut.")
+    temperature: float = Field(default=1.0, gt=0, description="At which answers are sampled, and learned from.")
+    divergence_cost: float = Field(
+        default=0.0, ge=0, description="How dear it is to leave the base; above 0 it is computed too."
+    )
+    spread: Literal["group", "batch", "none"] = Field(
+        default="group",
+        description="What rewards are divided by: their deviation among a prompt's answers, or among all of the step, "
+        "or nothing (Dr. GRPO).",
+    )
+    per: Literal["answer", "token", "limit"] = Field(
+        default="token",
+        description="What has the same weight: every answer (GRPO), every token (DAPO), or every token over max_tokens "
+        "(Dr. GRPO).",
+    )
+
+    @model_validator(mode="after")
+    def _scorers_differ(self) -> Self:
+        if len({one.scorer for one in self.reward}) < len(self.reward):
+            raise ValueError("reward names a scorer twice")
+        return self
+
+
+class OwnConfig(Config):
+    """Answers of the model itself, to the prompts of the rows, in place of those that are given."""
+
+    share: Share = Field(gt=0, description="Share of the steps that learn from them.")
+    max_tokens: Count = Field(default=128, ge=1, description="Longest such answer, in tokens; what is longer is cut.")
+
+
+def _own(value: Any) -> Any:
+    """The share alone; 0 is none."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"share": value} if value else None
+    return value
+
+
 class DistilConfig(Config):
     """Distillation from a larger model with the same tokenizer (arXiv:1503.02531, arXiv:2306.13649)."""
 
@@ -66,13 +141,16 @@ class DistilConfig(Config):
     )
     temperature: float = Field(default=1.0, gt=0, description="The scores of both are divided by it.")
     next_token: Share = Field(default=0.0, lt=1, description="Share of the ordinary loss, of the tokens as they stand.")
+    own: Annotated[OwnConfig | None, BeforeValidator(_own)] = Field(
+        default=None,
+        description="Share of the steps in which the teacher judges answers that the model itself samples (GKD), or "
+        "that share with the most tokens of an answer; absent: only given ones.",
+    )
 
 
-ObjectiveConfig = NextTokenConfig | SftConfig | DpoConfig | IpoConfig | OrpoConfig | SimpoConfig | DistilConfig
-
-
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
+ObjectiveConfig = (
+    NextTokenConfig | SftConfig | DpoConfig | IpoConfig | OrpoConfig | SimpoConfig | GrpoConfig | DistilConfig
+)
 
 
 ObjectiveField = Annotated[ObjectiveConfig, Field(discriminator="name"), BeforeValidator(_named)]
@@ -83,8 +161,13 @@ DEFAULTS: dict[str | None, ObjectiveConfig] = {
     "preferences": DpoConfig(name="dpo"),
 }
 """By what the examples are made for (None: text), what is learned where the recipe does not say."""
-FOR = {"next_token": None, "sft": "answers", **dict.fromkeys(("dpo", "ipo", "orpo", "simpo"), "preferences")}
-FOR["distil"] = "answers"
+FOR = {
+    "next_token": None,
+    "sft": "answers",
+    "grpo": "answers",
+    "distil": "answers",
+    **dict.fromkeys(("dpo", "ipo", "orpo", "simpo"), "preferences"),
+}
 """What each objective needs examples for."""
 TEXT_TOO = ("distil",)
 """Objectives that learn from text as well."""

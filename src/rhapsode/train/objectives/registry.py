@@ -5,6 +5,7 @@ from typing import Any
 
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.objective import NextToken, Objective
+from rhapsode.train.objectives.grpo import GroupPolicy
 from rhapsode.train.objectives.pairs import Preferences, Reference
 from rhapsode.train.objectives.teacher import Distillation
 
@@ -23,8 +24,11 @@ def make_objective(
     match settled["name"]:
         case "next_token" | "sft" as name:
             return NextToken(name)
+        case "grpo":
+            return GroupPolicy(numbers, reference=reference)
         case "distil":
             assert teacher is not None, "this objective learns from a teacher"
+            numbers.pop("own")
             return Distillation(numbers, teacher=teacher)
         case name:
             return Preferences(name, numbers, reference=reference)
@@ -32,4 +36,15 @@ def make_objective(
 
 def needs_reference(settled: Mapping[str, Any]) -> bool:
     """Whether it compares with the model of before."""
-    return settled["name"] in ("dpo", "ipo")
+    return settled["name"] in ("dpo", "ipo") or settled.get("divergence_cost", 0) > 0
+
+
+def samples_answers(settled: Mapping[str, Any]) -> bool:
+    """Whether it learns from answers of the model itself, so that the data only asks."""
+    return settled["name"] == "grpo"
+
+
+def own_share(settled: Mapping[str, Any]) -> float:
+    """The share of the steps in which answers of the model itself stand in place of those that are given."""
+    own = settled.get("own")
+    return float(own["share"]) if own else 0.0
