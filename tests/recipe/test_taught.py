@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import make_spec
 from tests.recipe.bases import make_base
 from tests.recipe.test_tuned import train
 
 from rhapsode.core.errors import PlanRefused, RecipeError, VerificationMismatch
-from rhapsode.core.events import Events
+from rhapsode.core.events import Events, read_events
 from rhapsode.core.manifest import digest, verify
 from rhapsode.corpus.packing import batch
 from rhapsode.kernels.cross_entropy import IGNORE
@@ -22,9 +23,11 @@ from rhapsode.recipe.plan import Plan, make_plan
 from rhapsode.recipe.recipe import dump_recipe
 from rhapsode.recipe.run import plan_run, train_run, walking
 from rhapsode.recipe.teacher import papers_of
+from rhapsode.train.config import TrainConfig
 from rhapsode.train.forecast import memory_floor, operations_per_token
 from rhapsode.train.objective import Batch, hidden_states, to_batch
-from rhapsode.train.trainer import Trainer
+from rhapsode.train.settle import settle
+from rhapsode.train.trainer import Trainer, first_weights
 from rhapsode.weights.checkpoint import checkpoints
 from rhapsode.weights.directory import load_model
 
@@ -64,13 +67,11 @@ def test_a_student_from_scratch_comes_nearer_to_its_teacher_and_says_whose_it_is
     layout = Layout(tmp_path / "out")
     _, teacher = train(recipe_path, layout, "train.budget=30 steps", "train.save_every=30", "task.name=teacher")
     changes = [*FROM_TEXT, f"train.objective={{name: distil, teacher: {teacher}}}", "train.budget=24 steps"]
-    changes += ["train.save_every=12", "train.validate_every=24"]
+    changes += ["train.save_every=24", "train.validate_every=24"]
     plan, model = train(recipe_path, layout, *changes)
-    run_dir = layout.runs / "small"
-    first, last = (load_model(path) for path in checkpoints(run_dir))
-    its = load_model(teacher)
+    first, last, its = first_weights(plan.train, base=None), load_model(model), load_model(teacher)
     assert last.spec.width < its.spec.width
-    assert distance(last, its, plan) < 0.9 * distance(first, its, plan)
+    assert distance(last, its, plan) < 0.7 * distance(first, its, plan)
     card = (model / "README.md").read_text()
     assert "Its teacher was teacher, a qwen3 model of" in card
     facts = verify(model).facts
@@ -104,8 +105,8 @@ def test_an_adapter_learns_answers_from_a_teacher_from_plan_to_report(taught_pat
     assert (model / "NOTICE").is_file()
     assert "teacher" in verify(checkpoints(walk.run_dir)[-1]).inputs
     assert digest(taught_path.parent / "teacher") in (walk.run_dir / "report.html").read_text()
-    step = next(line for line in (walk.run_dir / "events.jsonl").read_text().splitlines() if '"kind": "step"' in line)
-    assert '"divergence"' in step
+    steps = [event.fields for event in read_events(walk.run_dir / "events.jsonl") if event.kind == "step"]
+    assert all(0 < step["divergence"] == pytest.approx(step["loss"], rel=1e-3) for step in steps)
     again = tmp_path / "elsewhere.yaml"
     again.write_text(dump_recipe(plan.recipe_in_full))
     assert plan_of(again, tmp_path / "out").hash == plan.hash
@@ -183,7 +184,8 @@ def test_a_teacher_is_named_and_here_and_reads_as_much(taught_path: Path) -> Non
             load_recipe(taught_path, changes)
         return error.value.message
 
-    assert "train.objective.distil.teacher" in message("train.objective=distil")
+    assert "teacher" in message("train.objective=distil")
+    assert "leave one out" in message("train.objective={name: distil, teacher: teacher, own: 1, next_token: 0.5}")
     assert message("train.objective.teacher=gone") == "--set: train.objective.teacher: gone is not here"
     make_base(taught_path.parent / "short", "qwen2", context=64)
     assert "160 tokens are more than the 64 that somebody/tiny reads" in message("train.objective.teacher=short")
@@ -200,12 +202,13 @@ def test_a_vocabulary_to_learn_has_no_effect_beside_a_teacher(recipe_path: Path,
         load_recipe(recipe_path, [f"train.objective={{name: distil, teacher: {bases / 'qwen2'}}}"])
 
 
-def test_pairs_have_no_teacher(taught_path: Path, tmp_path: Path) -> None:
-    (taught_path.parent / "pairs.jsonl").write_text(
-        "".join(f'{{"prompt": "ship {n}?", "chosen": " red", "rejected": " blue"}}\n' for n in range(30))
-    )
+def test_pairs_have_no_teacher() -> None:
+    config = TrainConfig.model_validate({"objective": {"name": "distil", "teacher": "somebody"}})
     with pytest.raises(PlanRefused, match="distil learns from answers, and the data is made of preferences"):
-        plan_of(taught_path, tmp_path / "out", "data.examples=[{path: pairs.jsonl}]", "evaluate.task=null")
+        settle(
+            config, make_spec(), init_seed=None, base="b", stops=(), begin=None, context=64, num_rows=100,
+            num_targets=4000, examples="preferences",
+        )  # fmt: skip
 
 
 def test_every_number_and_the_teacher_change_what_is_settled(taught_path: Path, tmp_path: Path) -> None:
@@ -217,12 +220,12 @@ def test_every_number_and_the_teacher_change_what_is_settled(taught_path: Path, 
     assert len({plan_of(taught_path, tmp_path / "out", *change).hash for change in changes}) == len(changes)
 
 
-def test_another_teacher_than_was_planned_is_not_learned_from(taught_path: Path, tmp_path: Path) -> None:
+def test_another_teacher_than_was_planned_is_not_learned_from(taught_path: Path, bases: Path, tmp_path: Path) -> None:
     loaded, layout, events = load_recipe(taught_path), Layout(tmp_path / "out"), Events()
     with walking(loaded, layout=layout, events=events, resume=False) as walk:
         plan, cost = plan_run(loaded, layout=layout, events=events)
         shutil.rmtree(taught_path.parent / "teacher")
-        make_base(taught_path.parent / "teacher", "qwen2", seed=7, context=1024)
+        shutil.copytree(bases / "wide", taught_path.parent / "teacher")
         with pytest.raises(VerificationMismatch, match="is not the model that was planned"):
             train_run(walk, plan, cost, resume=False)
 

@@ -101,13 +101,14 @@ def _origin(plan: Plan) -> str:
 def _taught(plan: Plan) -> str:
     if (teacher := plan.teacher) is None:
         return ""
+    its = {path.read_bytes() for path in teacher.papers}
     told = TAUGHT.format(
         teacher=teacher.title,
         family=teacher.spec.family,
         parameters=format_count(teacher.spec.parameters),
         sha256=teacher.sha256[:12],
         licence=teacher.licence,
-        papers=_named(name for name, path in papers_of(plan.base, teacher).items() if path in teacher.papers),
+        papers=_named(name for name, path in papers_of(plan.base, teacher).items() if path.read_bytes() in its),
     )
     return f"\n\n{told}"
 

@@ -147,6 +147,12 @@ class DistilConfig(Config):
         "that share with the most tokens of an answer; absent: only given ones.",
     )
 
+    @model_validator(mode="after")
+    def _nobody_learns_its_own_words_by_heart(self) -> Self:
+        if self.own is not None and self.next_token:
+            raise ValueError("next_token learns answers as they stand, and own answers are the model's; leave one out")
+        return self
+
 
 ObjectiveConfig = (
     NextTokenConfig | SftConfig | DpoConfig | IpoConfig | OrpoConfig | SimpoConfig | GrpoConfig | DistilConfig
