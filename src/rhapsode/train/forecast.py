@@ -8,6 +8,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -205,7 +206,8 @@ def _pace(trainer: Trainer, *, length: Length) -> Pace:
     before = meter.read()
     while trainer.ranks.any(
         len({step.is_own for step in steps}) < len(kinds)
-        or (sum(step.seconds for step in steps) < length.seconds and len(steps) < length.steps)
+        # a step of sampled answers may have nothing to learn from, and is then no measure
+        or (len(steps) < length.steps and (_seconds(steps) < length.seconds or not any(s.tokens for s in steps)))
     ):
         begin = time.perf_counter()
         result = trainer.step()  # its loss has been read, so a GPU has come to the end of it
@@ -218,6 +220,10 @@ def _pace(trainer: Trainer, *, length: Length) -> Pace:
         each = part * statistics.median(step.seconds for step in of_kind)
         seconds, tokens = seconds + each, tokens + each * statistics.median(s.tokens / s.seconds for s in of_kind)
     return Pace(seconds, tokens / seconds, (now.joules - before.joules) / len(steps), now.are)
+
+
+def _seconds(steps: Sequence[_Took]) -> float:
+    return sum(step.seconds for step in steps)
 
 
 def cards(device: torch.device) -> list[str]:

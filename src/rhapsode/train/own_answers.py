@@ -26,9 +26,7 @@ class OwnAnswers:
         share: of the steps, spread evenly over them.
     """
 
-    def __init__(
-        self, given: Batches, rollouts: Rollouts, *, asked: Mapping[int, Sequence[Item]], share: float
-    ) -> None:
+    def __init__(self, given: Batches, rollouts: Rollouts, *, asked: Sequence[Sequence[Item]], share: float) -> None:
         self._given, self._rollouts, self._asked, self._share = given, rollouts, asked, share
         self.measures: Mapping[str, float] = MappingProxyType({})
 
@@ -55,6 +53,7 @@ def own_answers(
 ) -> OwnAnswers:
     """As the plan's objective says; `items` are those that the rows of `packing` ask."""
     own = plan.objective["own"]
+    # rows are counted here, and not prompts
     asking = Asking(prompts=0, answers=1, max_tokens=own["max_tokens"], temperature=1.0)
     by_id = {item.id: item for item in items}
     asked = [_asked(split, packing, row, by_id) for row in range(packing.num_rows)]
