@@ -38,6 +38,7 @@ HELD_OUT = {
     "docstrings": 490,
     "preference": 340,
     "arithmetic": 400,
+    "arithmetic-grpo": 400,
 }
 """About so many examples; where a hash decides, a tenth more or less."""
 

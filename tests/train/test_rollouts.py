@@ -14,7 +14,6 @@ from tests.evaluate.scorers import conftest as sandboxes
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.engine.config import EngineConfig
 from rhapsode.engine.engine import Engine
-from rhapsode.engine.sampling import Sampling
 from rhapsode.evaluate.items import Item
 from rhapsode.kernels.attention import DenseAttend
 from rhapsode.kernels.cross_entropy import IGNORE

@@ -27,7 +27,9 @@ def learning(events: Sequence[Event], *, clip: float) -> list[Block]:
     blocks: list[Block] = [Heading("How it learned")]
     blocks += [*_rewards(steps, last_of_each(events, "rewarded")), *_held_out(last_of_each(events, "validation"))]
     if steps:
-        blocks += [_loss(steps, marks), _gradient(steps, marks, clip=clip)]
+        # the loss of answers that are judged against each other says nothing: it is about 0 whatever they are worth
+        blocks += [] if "reward" in steps[-1].fields else [_loss(steps, marks)]
+        blocks.append(_gradient(steps, marks, clip=clip))
         more = [
             _curve(steps, "learning_rate", "learning rate", "Learning rate"),
             _curve(steps, "tokens_per_second", "tokens a second", "Speed"),

@@ -141,7 +141,7 @@ class Run:
         self._report.ending(self._checkpoints.write_seconds)
         self._report.step(trainer.state, result, seconds=seconds, learning_rate=share * trainer.plan.learning_rate)
         if not result.tokens:
-            self._events.emit("skipped", step=trainer.state.step, reason=NOTHING)
+            self._events.emit("idle", step=trainer.state.step, reason=NOTHING)
         elif not result.moved:
             self._why = trouble(result.loss, result.grad_norm, before, spike=trainer.plan.spike)
             self._events.emit("skipped", step=trainer.state.step, reason=self._why)

@@ -45,7 +45,8 @@ class Reward:
         return sum(part.weight for part in self._parts)
 
     def __call__(self, answer: str, item: Item) -> float:
-        """
+        """What an answer is worth.
+
         Raises:
             RhapsodeError: the item's row says nothing that the scorer can use; the error names it.
         """

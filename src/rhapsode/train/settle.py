@@ -31,8 +31,8 @@ ADAPTER_FASTER = 10
 """A change of low rank wants a rate so much higher than the weights beside which it stands (Schulman 2025)."""
 PREFERENCE_GENTLER = 10
 """Preferences say little of how to write; steps as large as for answers would make a model forget it."""
-REWARD_GENTLER = 5
-"""A reward is one number for a whole answer, so its gradient is mostly noise."""
+REWARD_GENTLER = 2
+"""A reward is one number for a whole answer, so most of its gradient is noise."""
 BASE_SCHEDULE_REASON = ": slow while AdamW's moments fill, then down to nothing all the way"
 BASE_OPTIMIZER_REASON = "the base was made by it or its like; Muon would move every direction of a matrix alike"
 
