@@ -1,10 +1,12 @@
 """The model card of a checkpoint: README.md with the front matter that model hubs read."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rhapsode.core.units import format_count
 from rhapsode.core.yaml import write_yaml
 from rhapsode.recipe.plan import Plan
+from rhapsode.recipe.teacher import papers_of
 from rhapsode.weights.checkpoint import TrainingState
 
 BODY = """\
@@ -40,6 +42,10 @@ BASED = """\
 Trained further by Rhapsode from {base}, a {family} model of {parameters} parameters (manifest `{sha256}`). Its licence,
 {licence}, holds for this model too{papers}."""
 
+TAUGHT = """\
+Its teacher was {teacher}, a {family} model of {parameters} parameters (manifest `{sha256}`): at every learned token it
+learned how likely each token is to the teacher. The teacher's licence, {licence}, may bind this model too{papers}."""
+
 
 def card_text(plan: Plan, state: TrainingState) -> str:
     """Front matter and text; only what is known while training, so that every checkpoint carries it."""
@@ -48,7 +54,7 @@ def card_text(plan: Plan, state: TrainingState) -> str:
     body = BODY.format(
         name=task.name,
         purpose=task.purpose,
-        origin=_origin(plan),
+        origin=f"{_origin(plan)}{_taught(plan)}",
         step=state.step,
         steps=plan.train.steps,
         tokens=format_count(state.tokens),
@@ -82,12 +88,31 @@ def _origin(plan: Plan) -> str:
     parameters = format_count(spec.parameters)
     if base is None:
         return SCRATCH.format(family=spec.family, parameters=parameters)
-    papers = ", ".join(f"`{paper.name}`" for paper in base.papers)
     return BASED.format(
         base=base.title,
         family=spec.family,
         parameters=parameters,
         sha256=base.sha256[:12],
         licence=base.licence,
-        papers=f": {papers}" if papers else "",
+        papers=_named(path.name for path in base.papers),
     )
+
+
+def _taught(plan: Plan) -> str:
+    if (teacher := plan.teacher) is None:
+        return ""
+    its = {path.read_bytes() for path in teacher.papers}
+    told = TAUGHT.format(
+        teacher=teacher.title,
+        family=teacher.spec.family,
+        parameters=format_count(teacher.spec.parameters),
+        sha256=teacher.sha256[:12],
+        licence=teacher.licence,
+        papers=_named(name for name, path in papers_of(plan.base, teacher).items() if path.read_bytes() in its),
+    )
+    return f"\n\n{told}"
+
+
+def _named(papers: Iterable[str]) -> str:
+    names = ", ".join(f"`{name}`" for name in papers)
+    return f": {names}" if names else ""

@@ -10,6 +10,7 @@ from rhapsode.model.spec import ModelSpec
 from rhapsode.recipe.base import Base
 from rhapsode.recipe.begin import begin_of_pieces
 from rhapsode.recipe.recipe import Recipe
+from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.plan import Decision
 from rhapsode.train.settle import Here
 from rhapsode.train.trainer import Data
@@ -28,8 +29,8 @@ class First(NamedTuple):
     decisions: list[Decision]
 
 
-def from_scratch(recipe: Recipe, data: Data, *, here: Here) -> First:
-    """The shape that `model.size` asks for, or the budget.
+def from_scratch(recipe: Recipe, data: Data, *, teacher: Base | None = None, here: Here) -> First:
+    """The shape that `model.size` asks for, or the budget; its pieces begin as those that a teacher has learned.
 
     Raises:
         PlanRefused: the vocabulary alone needs more than that.
@@ -48,7 +49,8 @@ def from_scratch(recipe: Recipe, data: Data, *, here: Here) -> First:
         chosen = [Decision("size", format_count(size), why)]
     shape = shape_of(config, size=size, ids=Ids(tokenizer.vocab_size, tokenizer.bos, tokenizer.eos, tokenizer.pad))
     stops = tuple(sorted({tokenizer.eos, tokenizer.end_of_turn}))
-    return First(shape.spec, stops, None, chosen + [Decision(*row) for row in shape.derivation])
+    begin, told = (None, []) if teacher is None else _begin(tokenizer, teacher, kind="teacher")
+    return First(shape.spec, stops, begin, [*chosen, *(Decision(*row) for row in shape.derivation), *told])
 
 
 def from_base(base: Base, recipe: Recipe, data: Data) -> First:
@@ -70,10 +72,8 @@ def from_base(base: Base, recipe: Recipe, data: Data) -> First:
         Decision("vocabulary", f"{spec.vocab_size:,} x {spec.width}", "of the base, with its tokenizer"),
         Decision("context", f"{recipe.model.context:,}", f"model.context; the base reads up to {spec.context:,}"),
     ]
-    begin = begin_of_pieces(tokenizer, base.facts)
-    if begin is not None:
-        why = "the base has read no text without it, not even a piece from the middle of one"
-        decisions.append(Decision("every piece begins with", tokenizer.show(begin), why))
+    begin, told = _begin(tokenizer, base, kind="base")
+    decisions += told
     stops = set(stop_tokens(base.directory))
     if recipe.data.examples:
         stops |= {tokenizer.eos, tokenizer.end_of_turn}
@@ -81,3 +81,12 @@ def from_base(base: Base, recipe: Recipe, data: Data) -> First:
             why = "the base was published without one, and its vocabulary has the tokens for this"
             decisions.append(Decision("chat template", template, why))
     return First(spec, tuple(sorted(stops)), begin, decisions)
+
+
+def _begin(tokenizer: Tokenizer, model: Base, *, kind: str) -> tuple[int | None, list[Decision]]:
+    """What every piece of text begins with, for a base or a teacher."""
+    begin = begin_of_pieces(tokenizer, model.facts)
+    if begin is None:
+        return None, []
+    why = f"the {kind} has read no text without it, not even a piece from the middle of one"
+    return begin, [Decision("every piece begins with", tokenizer.show(begin), why)]

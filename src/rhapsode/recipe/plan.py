@@ -39,6 +39,7 @@ from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.pace import here_on, settle_here
 from rhapsode.recipe.recipe import Recipe, dump_recipe
 from rhapsode.recipe.samples import Sample, render_samples
+from rhapsode.recipe.teacher import learn_from
 from rhapsode.recipe.tokens import make_corpus, make_tokens
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.objectives.config import BY_TOKEN, DEFAULTS, ObjectiveConfig, SftConfig
@@ -75,6 +76,7 @@ class Plan:
     settled: dict[str, Any]
     device: torch.device
     base: Base | None = None
+    teacher: Base | None = None
 
     @property
     def hash(self) -> str:
@@ -101,6 +103,9 @@ class Plan:
         update: dict[str, Any] = {"data": data.model_copy(update={kind: absolute})}
         if self.base is not None:
             update["model"] = self.recipe.model.model_copy(update={"base": self.base.reference})
+        if self.teacher is not None and self.recipe.train.objective is not None:
+            objective = self.recipe.train.objective.model_copy(update={"teacher": self.teacher.reference})
+            update["train"] = self.recipe.train.model_copy(update={"objective": objective})
         return self.recipe.model_copy(update=update)
 
     @property
@@ -108,11 +113,17 @@ class Plan:
         return None if self.base is None else self.base.directory
 
     @property
+    def teacher_directory(self) -> Path | None:
+        return None if self.teacher is None else self.teacher.directory
+
+    @property
     def licence(self) -> str:
-        """The base's, which holds for what is made from it; from scratch, the names of its texts' licences."""
-        if self.base is not None:
-            return self.base.licence
-        return ", ".join(sorted({source.licence for source in self.recipe.data.given}))
+        """The base's, which holds for what is made from it, or from scratch the names of its texts' licences.
+
+        A teacher's stands beside them: some, as Gemma's, bind whoever learned from the model too.
+        """
+        own = {self.base.licence} if self.base is not None else {source.licence for source in self.recipe.data.given}
+        return ", ".join(sorted(own | ({self.teacher.licence} if self.teacher is not None else set())))
 
     @property
     def name(self) -> str:
@@ -131,7 +142,7 @@ def make_plan(
     Raises:
         PlanRefused: the plan could not succeed, for example because there is too little data for one step.
     """
-    recipe, base = loaded.recipe, loaded.base
+    recipe, base, teacher = loaded.recipe, loaded.base, loaded.teacher
     here = here or here_on(ranks, out=layout.out, events=events)
     with stage("prepare", events):
         corpus = make_corpus(loaded, layout=layout, events=events)
@@ -140,7 +151,8 @@ def make_plan(
         _require_judged(recipe, tokens)
         data = replace(_packed(tokens, recipe=recipe, events=events), corpus=corpus)
     _tell(data, events)
-    first = from_scratch(recipe, data, here=here) if base is None else from_base(base, recipe, data)
+    taught = [] if teacher is None else learn_from(teacher, data)
+    first = from_scratch(recipe, data, teacher=teacher, here=here) if base is None else from_base(base, recipe, data)
     train, decisions = settle_here(loaded, first, data, ranks=ranks, here=here, events=events)
     if samples_answers(train.objective):
         require_judgeable(train, data)
@@ -150,7 +162,7 @@ def make_plan(
         corpus=corpus,
         data=data,
         train=train,
-        decisions=[*first.decisions, *decisions],
+        decisions=[*first.decisions, *taught, *decisions],
         samples=render_samples(
             tokens.split("train"),
             data.training,
@@ -162,6 +174,7 @@ def make_plan(
         settled=_settle(recipe, corpus, data, train, ranks),
         device=ranks.device,
         base=base,
+        teacher=teacher,
     )
 
 

@@ -51,6 +51,7 @@ class Recipe(Config):
             data = {"examples": True, "overlap": True, "too_long": True}
         if self.model.base:
             left_out["model"] = set(FROM_SCRATCH)
+        if self.model.base or self.train.teacher:
             data["tokens"] = set(LEARNED)
         left_out["data"] = data
         if (task := self.evaluate.task) is not None and task.judges != "answers":
@@ -78,6 +79,10 @@ class Recipe(Config):
                 for name in names:
                     if name in section.model_fields_set and getattr(section, name) is not None:
                         yield (*key, name), "model.base has settled this already; leave one of the two out"
+        elif self.train.teacher is not None:
+            for name in LEARNED:
+                if name in self.data.tokens.model_fields_set:
+                    yield ("data", "tokens", name), "the vocabulary is that of train.objective.teacher; leave it out"
         yield from self._of_examples()
         yield from self._of_likelihoods()
         optimizer = self.train.optimizer_for(is_trained=self.model.base is not None)

@@ -209,6 +209,7 @@ def _provenance(plan: Plan, model: Path) -> list[Block]:
         ("plan", plan.hash),
         ("model", digest(model)),
         *([("base", f"{plan.base.title}, {plan.base.sha256}")] if plan.base else []),
+        *([("teacher", f"{plan.teacher.title}, {plan.teacher.sha256}")] if plan.teacher else []),
         ("corpus", digest(plan.corpus)),
         ("tokens", digest(plan.data.tokens.path)),
         ("code", f"rhapsode {__version__}, torch {plan.settled['code']['torch']}"),

@@ -31,6 +31,7 @@ from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.pace import here_on
 from rhapsode.recipe.plan import Plan, changes, copy_plan, make_plan, meaning, read_plan, write_plan
 from rhapsode.recipe.plan_page import plan_page
+from rhapsode.recipe.teacher import papers_of
 from rhapsode.train.checkpoints import Evidence
 from rhapsode.train.forecast import Forecast, forecast, memory_floor
 from rhapsode.train.loop import Run
@@ -193,7 +194,14 @@ def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout, ev
         found = Forecast(**before)
     else:
         with stage("forecast", events):
-            found = forecast(plan.train, plan.data, device=plan.device, base=plan.base_directory, ranks=ranks)
+            found = forecast(
+                plan.train,
+                plan.data,
+                device=plan.device,
+                base=plan.base_directory,
+                teacher=plan.teacher_directory,
+                ranks=ranks,
+            )
             found = Forecast(**ranks.share(found.as_json()))
     if found.disk_bytes > machine.disk_free:
         raise PlanRefused(
@@ -219,6 +227,7 @@ def train_run(walk: Walk, plan: Plan, cost: Forecast, *, resume: bool) -> Path:
             plan.data,
             device=plan.device,
             base=plan.base_directory,
+            teacher=plan.teacher_directory,
             plan_hash=plan.meaning,
             machine=plan.machine,
             ranks=walk.ranks,
@@ -247,6 +256,8 @@ def merge_run(walk: Walk, plan: Plan, adapter: Path) -> Path:
 
     def prove(directory: Path) -> None:
         (directory / "README.md").write_text(card, encoding="utf-8")
+        for name, paper in evidence.papers.items():
+            shutil.copyfile(paper, directory / name)
         add_conformance(directory)
 
     known = {"step": state.step, "plan": state.plan, "objective": plan.train.objective["name"], **evidence.facts}
@@ -285,6 +296,7 @@ def _require_same_meaning(plan: Plan, run_dir: Path) -> None:
 
 def _evidence(plan: Plan) -> Evidence:
     inputs = {"corpus": digest(plan.corpus), "tokens": digest(plan.data.tokens.path), "plan": plan.hash}
+    papers = papers_of(plan.base, plan.teacher)
 
     def card(state: TrainingState) -> str:
         return card_text(plan, state)
@@ -292,10 +304,12 @@ def _evidence(plan: Plan) -> Evidence:
     recipe, known = plan.recipe.as_json(), {"licence": plan.licence}
     if plan.recipe.data.examples:
         known |= {"chat": plan.data.tokens.manifest.facts["chat"]}
+    if plan.teacher is not None:
+        inputs, known = inputs | {"teacher": plan.teacher.sha256}, known | {"teacher": plan.teacher.title}
     if (base := plan.base) is None:
-        return Evidence(inputs, recipe, card, {**known, FACT: DOCUMENTS})
+        return Evidence(inputs, recipe, card, known | ({FACT: DOCUMENTS} if plan.train.begin is None else {}), papers)
     facts = {**known, "base": base.title, **({FACT: base.facts[FACT]} if FACT in base.facts else {})}
-    return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, base.papers, str(base.directory.absolute()))
+    return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, papers, str(base.directory.absolute()))
 
 
 def check_gate(evaluation: Evaluation, task: TaskEvaluation | None = None) -> None:

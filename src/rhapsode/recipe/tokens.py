@@ -1,4 +1,4 @@
-"""The corpus of a recipe, and the same as tokens: in those of its base, or of a vocabulary learned from it."""
+"""The corpus of a recipe, and the same as tokens: of its base, else its teacher, else a vocabulary learned from it."""
 
 from pathlib import Path
 
@@ -26,7 +26,8 @@ def make_tokens(
     Args:
         model: read the text with the tokenizer of this model directory, whatever the recipe says.
     """
-    given = model or (loaded.base and loaded.base.directory)
+    named = loaded.base or loaded.teacher
+    given = model or (named and named.directory)
     return tokenise(
         corpus,
         loaded.recipe.data.tokens,

@@ -103,6 +103,12 @@ class Tokenizer:
         """How special tokens are spelled."""
         return self._special.keys()
 
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """Every token as tokenizer.json spells it, and its id."""
+        found: dict[str, int] = self._backend.get_vocab(with_added_tokens=True)
+        return found
+
     def encode(self, text: str | bytes) -> list[int]:
         """The ids of `text` alone; never a special one. Bytes that are not UTF-8 become one token each."""
         return self.encode_batch([text])[0]

@@ -143,8 +143,11 @@ class Rollouts:
 
     def sample(self, place: int) -> list[Group]:
         """The answers of a step, with the weights as they are."""
+        return self.ask(place, [self._items[row] for row in self.rows_of(place)])
+
+    def ask(self, place: int, items: Sequence[Item]) -> list[Group]:
+        """The answers of a step that asks these."""
         begin, (_, answers, most, temperature) = time.perf_counter(), self._asking
-        items = [self._items[row] for row in self.rows_of(place)]
         prompts = [self._answerer.prompt(item) for item in items]
         # the first answers of all prompts before the second ones: by then what prompts begin with is known
         asked = [

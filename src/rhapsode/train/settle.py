@@ -12,9 +12,9 @@ from rhapsode.core.units import GiB, format_bytes, format_count
 from rhapsode.model.narrow import narrow
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
-from rhapsode.train.objectives.config import DEFAULTS, FOR, GrpoConfig, ObjectiveConfig
-from rhapsode.train.plan import Decision, TrainPlan
-from rhapsode.train.settle_sampled import Prompts, Sizes, judging, sampled_batch, sampled_sizes
+from rhapsode.train.objectives.config import DEFAULTS, FOR, TEXT_TOO, DistilConfig, GrpoConfig, ObjectiveConfig
+from rhapsode.train.plan import Decision, Teacher, TrainPlan
+from rhapsode.train.settle_sampled import Prompts, Sizes, judging, own_answers, sampled_batch, sampled_sizes
 from rhapsode.train.time_left import FORWARD_SHARE
 
 MUON_RATE = 0.035
@@ -90,6 +90,7 @@ def settle(
     examples: str | None = None,
     asked: Prompts | None = None,
     prompts: Sequence[str] = (),
+    teacher: Teacher | None = None,
     here: Here = ORDINARY,
 ) -> tuple[TrainPlan, list[Decision]]:
     """Derive what the recipe leaves open.
@@ -102,6 +103,7 @@ def settle(
         examples: what the examples are made for; None is text.
         asked: where answers are sampled, what the examples ask.
         prompts: of the recipe, to look at the model with.
+        teacher: what the objective learns from, where it names one.
 
     Raises:
         PlanRefused: a batch would be larger than all of the data, ranks cannot divide the model as asked, or the
@@ -113,6 +115,8 @@ def settle(
     if isinstance(objective, GrpoConfig):
         assert asked is not None, "answers are sampled to prompts"
         sizes = sampled_sizes(objective, asked, context=context, ranks=here.ranks)
+    if isinstance(objective, DistilConfig) and objective.own is not None:
+        learned.append(own_answers(objective.own, asked, context=context, ranks=here.ranks))
     wanted = _wanted_tokens(config, sizes.targets, here)
     if isinstance(objective, GrpoConfig):
         rows, batch = sampled_batch(objective, sizes.rows)
@@ -158,9 +162,10 @@ def settle(
         recompute=config.recompute,
         parallel=parallel,
         tensor=config.tensor,
-        objective=objective.model_dump(),
+        objective=objective.model_dump(exclude={"teacher"}),
         adapter=None if config.adapter is None else config.adapter.spec,
         storage=config.storage,
+        teacher=teacher,
     )
     return plan, [*learned, batch, at_once, how_many, schedule, *rates, *computed, *together, _keeping(config)]
 
@@ -211,15 +216,16 @@ def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConf
     if examples not in DEFAULTS and config.objective is None:
         raise PlanRefused(f"nothing is learned from {examples} yet", "give answers, or pairs of them")
     found = config.objective or DEFAULTS[examples]
-    if FOR[found.name] != examples:
+    if FOR[found.name] != examples and not (examples is None and found.name in TEXT_TOO):
         raise PlanRefused(
             f"train.objective {found.name} learns from {FOR[found.name] or 'text'}, and the data is "
             f"{f'made of {examples}' if examples else 'text'}",
             "leave train.objective out, or give it other data",
         )
-    if examples is None and config.adapter is None:
+    if found.name == "next_token" and config.adapter is None:
         return found, []
-    given = {} if isinstance(found, GrpoConfig) else found.model_dump(exclude={"name"}, exclude_none=True)
+    left_out = {"name", "teacher", "own"}
+    given = {} if isinstance(found, GrpoConfig) else found.model_dump(exclude=left_out, exclude_none=True)
     numbers = ", ".join(f"{key} {value:g}" for key, value in given.items())
     why = "train.objective" if config.objective else f"what {examples or 'text'} is for"
     learned = [Decision("objective", f"{found.name}{f' ({numbers})' if numbers else ''}", why)]

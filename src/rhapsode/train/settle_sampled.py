@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from rhapsode.core.errors import PlanRefused
-from rhapsode.train.objectives.config import GrpoConfig
+from rhapsode.train.objectives.config import GrpoConfig, OwnConfig
 from rhapsode.train.plan import Decision
 
 
@@ -28,17 +28,7 @@ def sampled_sizes(objective: GrpoConfig, asked: Prompts, *, context: int, ranks:
     Raises:
         PlanRefused: several processes train, a prompt leaves too little room for an answer, or prompts are too few.
     """
-    if ranks > 1:
-        raise PlanRefused(
-            f"train.objective grpo samples its answers in one process, and here {ranks} train together",
-            "start it with one",
-        )
-    if (need := asked.longest + objective.max_tokens) > context:
-        raise PlanRefused(
-            f"the longest prompt has {asked.longest:,} tokens, and with an answer of {objective.max_tokens:,} it needs "
-            f"{need:,}; model.context is {context:,}",
-            "raise model.context, or make train.objective.max_tokens smaller",
-        )
+    _require_room("train.objective", asked, max_tokens=objective.max_tokens, context=context, ranks=ranks)
     if objective.prompts > asked.number:
         raise PlanRefused(
             f"a step of {objective.prompts:,} prompts is more than the {asked.number:,} of the training data",
@@ -46,6 +36,35 @@ def sampled_sizes(objective: GrpoConfig, asked: Prompts, *, context: int, ranks:
         )
     each = objective.answers * objective.max_tokens
     return Sizes(asked.number, asked.number * each, asked.longest - 1 + each)
+
+
+def own_answers(own: OwnConfig, asked: Prompts | None, *, context: int, ranks: int) -> Decision:
+    """How a student's own answers come among those that are given.
+
+    Raises:
+        PlanRefused: the data asks for none, or as for `sampled_sizes`.
+    """
+    if asked is None:
+        raise PlanRefused("train.objective.own: text asks for no answers", "leave it out, or give data.examples")
+    _require_room("train.objective.own", asked, max_tokens=own.max_tokens, context=context, ranks=ranks)
+    return Decision(
+        "own answers",
+        f"{own.share:.0%} of the steps, at most {own.max_tokens} tokens each",
+        "train.objective.own; to the prompts of the step's rows, one each, sampled by the weights as they are",
+    )
+
+
+def _require_room(key: str, asked: Prompts, *, max_tokens: int, context: int, ranks: int) -> None:
+    if ranks > 1:
+        raise PlanRefused(
+            f"{key} samples its answers in one process, and here {ranks} train together", "start it with one"
+        )
+    if (need := asked.longest + max_tokens) > context:
+        raise PlanRefused(
+            f"the longest prompt has {asked.longest:,} tokens, and with an answer of {max_tokens:,} it needs "
+            f"{need:,}; model.context is {context:,}",
+            f"raise model.context, or make {key}.max_tokens smaller",
+        )
 
 
 def sampled_batch(objective: GrpoConfig, num_prompts: int) -> tuple[int, Decision]:

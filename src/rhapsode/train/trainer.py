@@ -29,9 +29,10 @@ from rhapsode.train.memory import is_out_of_memory
 from rhapsode.train.objective import Batch, Objective
 from rhapsode.train.objectives.neftune import Noisy
 from rhapsode.train.objectives.pairs import Reference
-from rhapsode.train.objectives.registry import make_objective, needs_reference, samples_answers
+from rhapsode.train.objectives.registry import make_objective, needs_reference, own_share, samples_answers
 from rhapsode.train.optimizer import AdamW, Both, Muon, Optimizer
-from rhapsode.train.plan import TrainPlan
+from rhapsode.train.own_answers import own_answers
+from rhapsode.train.plan import Teacher, TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Grid, Ranks, arrange, share_of
 from rhapsode.train.recompute import recompute
 from rhapsode.train.rewards import judged_rollouts
@@ -66,7 +67,7 @@ class Data:
 class Trainer:
     """Begins at step 0 with fresh weights, or those of the model in `base`; `restore` goes on from a checkpoint.
 
-    `objective` is learned in place of the plan's.
+    `teacher` holds the plan's, if it has one; `objective` is learned in place of the plan's.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Trainer:
         *,
         device: torch.device,
         base: Path | None = None,
+        teacher: Path | None = None,
         plan_hash: str = "",
         machine: Mapping[str, Any] | None = None,
         objective: Objective | None = None,
@@ -86,7 +88,7 @@ class Trainer:
         self.grid = arrange(ranks, tensor=plan.tensor, is_sharded=plan.parallel == "shard")
         make: Callable[..., _Made] = partial(_in_pieces, grid=self.grid) if self.grid.is_divided else _whole
         self.model, self.masters, self.optimizer, self.objective = make(
-            plan, device=device, base=base, objective=objective, ranks=ranks
+            plan, device=device, base=base, teacher=teacher, objective=objective, ranks=ranks
         )
         self.state = TrainingState(
             step=0,
@@ -99,12 +101,13 @@ class Trainer:
         self.load = self._batches(data, device)
 
     def _batches(self, data: Data, device: torch.device) -> Batches:
-        """Packed rows of the data; or, where it only asks, answers of the model itself."""
+        """Packed rows of the data; or, where it only asks or in a share of the steps, answers of the model itself."""
         plan = self.plan
         if samples_answers(plan.objective):
             return judged_rollouts(plan, answerer(plan, self.model, data.tokenizer), data.items("train"))
-        return Loader(
-            WithPrompts(data.tokens.split("train"), plan.objective.get("learn_prompts", 0.0)),
+        split = data.tokens.split("train")
+        given = Loader(
+            WithPrompts(split, plan.objective.get("learn_prompts", 0.0)),
             data.training,
             rows=plan.batch_rows,
             seed=plan.order_seed,
@@ -113,6 +116,10 @@ class Trainer:
             device=device,
             share=share_of(plan.batch_rows, rank=self.grid.row, size=self.grid.data),
         )
+        if own_share(plan.objective):
+            ask = answerer(plan, self.model, data.tokenizer)
+            return own_answers(plan, given, ask, data.items("train"), split=split, packing=data.training)
+        return given
 
     def learning_rate_share(self) -> float:
         """The schedule's share of the peak rate for the next step."""
@@ -206,7 +213,13 @@ class _Made(NamedTuple):
 
 
 def _whole(
-    plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective | None, ranks: Ranks
+    plan: TrainPlan,
+    *,
+    device: torch.device,
+    base: Path | None,
+    teacher: Path | None,
+    objective: Objective | None,
+    ranks: Ranks,
 ) -> _Made:
     """All of the model here."""
     model = first_weights(plan, base=base).to(device)
@@ -216,7 +229,8 @@ def _whole(
     model = model.to(PRECISIONS[plan.precision])
     if objective is None:
         reference = _reference(plan, model) if needs_reference(plan.objective) else None
-        objective = make_objective(plan.objective, reference=reference)
+        taught = None if plan.teacher is None else _teacher(plan, plan.teacher, teacher).to(device)
+        objective = make_objective(plan.objective, reference=reference, teacher=taught)
     return _Made(model, masters, make_optimizer(plan, masters), objective)
 
 
@@ -228,8 +242,22 @@ def _reference(plan: TrainPlan, model: Decoder) -> Reference:
     return Reference(before, contextlib.nullcontext)
 
 
+def _teacher(plan: TrainPlan, planned: Teacher, directory: Path | None) -> Decoder:
+    """Frozen, in the type that computes."""
+    assert directory is not None, "the plan names a teacher"
+    _require_planned(directory, planned.sha256)
+    return load_model(directory, dtype=PRECISIONS[plan.precision]).requires_grad_(requires_grad=False)
+
+
 def _in_pieces(
-    plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective | None, ranks: Ranks, grid: Grid
+    plan: TrainPlan,
+    *,
+    device: torch.device,
+    base: Path | None,
+    teacher: Path | None,
+    objective: Objective | None,
+    ranks: Ranks,
+    grid: Grid,
 ) -> _Made:
     """The pieces of the model that are this rank's, on `device`, which is its own.
 
@@ -240,9 +268,9 @@ def _in_pieces(
     from rhapsode.train.ranks.muon import PiecesMuon
 
     assert device.type == ranks.device.type
-    if plan.adapter is not None or needs_reference(plan.objective):
+    if plan.adapter is not None or needs_reference(plan.objective) or teacher is not None:
         raise RhapsodeError(
-            "ranks that share one model train all of its weights, on text or on answers",
+            "ranks that share one model train all of its weights, on text or on answers, without a teacher",
             "set train.parallel: replicate and leave train.tensor out",
         )
     model, masters, objective, pieces = divided(
@@ -284,11 +312,7 @@ def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
         initialise(model, seed=plan.init_seed)
         return model
     assert base is not None, "the plan names a base"
-    if (found := digest(base)) != plan.base:
-        raise VerificationMismatch(
-            f"{base} is not the model that was planned: its digest is {found[:12]}, not {plan.base[:12]}",
-            "plan again, or put it back",
-        )
+    _require_planned(base, plan.base)
     if plan.adapter is None:
         return load_model(base)
     dtype = PRECISIONS[plan.precision]
@@ -298,6 +322,14 @@ def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
         model = load_frozen(base, dtype=dtype, storage=plan.storage)
     adapt(model, plan.adapter, seed=plan.order_seed)
     return model
+
+
+def _require_planned(directory: Path, planned: str) -> None:
+    if (found := digest(directory)) != planned:
+        raise VerificationMismatch(
+            f"{directory} is not the model that was planned: its digest is {found[:12]}, not {planned[:12]}",
+            "plan again, or put it back",
+        )
 
 
 def make_optimizer(plan: TrainPlan, masters: Masters, *, muon: Callable[..., Muon] = Muon) -> Optimizer:

@@ -23,6 +23,7 @@ from rhapsode.kernels.cross_entropy import IGNORE
 from rhapsode.kernels.scores import Projection
 from rhapsode.model.decoder import Decoder
 from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.train.objective import Batch
 from rhapsode.train.objectives.distil import distil
 from rhapsode.train.objectives.grpo import GroupPolicy
 from rhapsode.train.objectives.kto import divergence_sum, kto
@@ -31,6 +32,7 @@ from rhapsode.train.objectives.policy import Clip, Per, policy_gradient
 from rhapsode.train.objectives.preference import Pairs, dpo, ipo, orpo, simpo
 from rhapsode.train.objectives.reward import bradley_terry
 from rhapsode.train.objectives.sequences import sequence_means, sequence_sums
+from rhapsode.train.objectives.teacher import Distillation
 
 for package in ("accelerate", "datasets", "trl"):
     pytest.importorskip(package, reason=f"{package}, of the reference, is not installed")
@@ -80,6 +82,20 @@ def as_transformers(model: Decoder) -> Callable[..., Any]:
         )
 
     return forward
+
+
+class Scores:
+    """What TRL asks of a model without a fused head."""
+
+    def __init__(self, model: Decoder) -> None:
+        self._model = model
+
+    def eval(self) -> None:
+        pass
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> types.SimpleNamespace:
+        hidden = hidden_of_padded(self._model, input_ids, attention_mask)
+        return types.SimpleNamespace(logits=F.linear(hidden, self._model.head.weight))
 
 
 class OneProcess:
@@ -307,6 +323,24 @@ def test_distillation(beta: float, temperature: float, policy: Decoder, answers:
     student = Projection(hidden_of(policy, answers), policy.head.weight)
     found = distil(student, of_teacher, answers.targets, beta=beta, temperature=temperature, next_token=0.0)
     assert_same(found.total, expected, policy)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_a_step_of_distillation(beta: float, policy: Decoder, answers: Answers) -> None:
+    """The mean over a whole step of two micro-batches; TRL's trainer reads the same answers in padded rows."""
+    from trl.experimental.gkd import GKDTrainer
+
+    teacher = make_decoder(make_spec(width=40, ffn=64), seed=5, dtype=torch.float64)
+    rows = Padded.of(answers, list(range(answers.count)))
+
+    trainer = bare(GKDTrainer, beta=beta, teacher_model=Scores(teacher))
+    labels = rows.input_ids.masked_fill(rows.completion_mask == 0, IGNORE)
+    inputs = {"input_ids": rows.input_ids, "attention_mask": rows.attention_mask, "labels": labels}
+    expected = trainer.compute_loss(Scores(policy), inputs)
+    batch = Batch(*answers[:4], torch.zeros_like(answers.ids))
+    objective = Distillation({"beta": beta, "temperature": 1.0, "next_token": 0.0}, teacher=teacher)
+    losses = [objective(policy, part) for part in batch.split(2)]
+    assert_same(sum(loss.total for loss in losses) / sum(loss.num_terms for loss in losses), expected, policy)
 
 
 def test_noise_on_embeddings() -> None:

@@ -121,7 +121,52 @@ class GrpoConfig(Config):
         return self
 
 
-ObjectiveConfig = NextTokenConfig | SftConfig | DpoConfig | IpoConfig | OrpoConfig | SimpoConfig | GrpoConfig
+class OwnConfig(Config):
+    """Answers of the model itself, to the prompts of the rows, in place of those that are given."""
+
+    share: Share = Field(gt=0, description="Share of the steps that learn from them.")
+    max_tokens: Count = Field(default=128, ge=1, description="Longest such answer, in tokens; what is longer is cut.")
+
+
+def _own(value: Any) -> Any:
+    """The share alone; 0 is none."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"share": value} if value else None
+    return value
+
+
+class DistilConfig(Config):
+    """Distillation from a larger model with the same tokenizer (arXiv:1503.02531, arXiv:2306.13649)."""
+
+    name: Literal["distil"] = Field(description="Learn all that a teacher holds for likely, at every learned token.")
+    teacher: str = Field(
+        min_length=1,
+        description="A model with the student's tokenizer: a pulled model's name, or a model directory, relative to "
+        "the recipe.",
+    )
+    beta: Share = Field(
+        default=0.0,
+        description="0: the divergence that covers all the teacher would say; 1: the one that avoids what it would "
+        "not; between them Jensen and Shannon's.",
+    )
+    temperature: float = Field(default=1.0, gt=0, description="The scores of both are divided by it.")
+    next_token: Share = Field(default=0.0, lt=1, description="Share of the ordinary loss, of the tokens as they stand.")
+    own: Annotated[OwnConfig | None, BeforeValidator(_own)] = Field(
+        default=None,
+        description="Share of the steps in which the teacher judges answers that the model itself samples (GKD), or "
+        "that share with the most tokens of an answer; absent: only given ones.",
+    )
+
+    @model_validator(mode="after")
+    def _nobody_learns_its_own_words_by_heart(self) -> Self:
+        if self.own is not None and self.next_token:
+            raise ValueError("next_token learns answers as they stand, and own answers are the model's; leave one out")
+        return self
+
+
+ObjectiveConfig = (
+    NextTokenConfig | SftConfig | DpoConfig | IpoConfig | OrpoConfig | SimpoConfig | GrpoConfig | DistilConfig
+)
 
 
 ObjectiveField = Annotated[ObjectiveConfig, Field(discriminator="name"), BeforeValidator(_named)]
@@ -136,8 +181,11 @@ FOR = {
     "next_token": None,
     "sft": "answers",
     "grpo": "answers",
+    "distil": "answers",
     **dict.fromkeys(("dpo", "ipo", "orpo", "simpo"), "preferences"),
 }
 """What each objective needs examples for."""
 BY_TOKEN = ("sft",)
 """Those of examples to which every learned token counts by itself, whatever else stands in its tree."""
+TEXT_TOO = ("distil",)
+"""Objectives that learn from text as well."""

@@ -3,17 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rhapsode.model.decoder import Decoder
 from rhapsode.train.objective import NextToken, Objective
 from rhapsode.train.objectives.grpo import GroupPolicy
 from rhapsode.train.objectives.pairs import Preferences, Reference
+from rhapsode.train.objectives.teacher import Distillation
 
 
-def make_objective(settled: Mapping[str, Any], *, reference: Reference | None = None) -> Objective:
+def make_objective(
+    settled: Mapping[str, Any], *, reference: Reference | None = None, teacher: Decoder | None = None
+) -> Objective:
     """The objective of a plan.
 
     Args:
         settled: the name and every number of it.
         reference: where it needs one, what the model was before.
+        teacher: where it needs one, the model that is learned from.
     """
     numbers = {key: value for key, value in settled.items() if key != "name"}
     match settled["name"]:
@@ -21,6 +26,10 @@ def make_objective(settled: Mapping[str, Any], *, reference: Reference | None = 
             return NextToken(name)
         case "grpo":
             return GroupPolicy(numbers, reference=reference)
+        case "distil":
+            assert teacher is not None, "this objective learns from a teacher"
+            numbers.pop("own")
+            return Distillation(numbers, teacher=teacher)
         case name:
             return Preferences(name, numbers, reference=reference)
 
@@ -33,3 +42,9 @@ def needs_reference(settled: Mapping[str, Any]) -> bool:
 def samples_answers(settled: Mapping[str, Any]) -> bool:
     """Whether it learns from answers of the model itself, so that the data only asks."""
     return settled["name"] == "grpo"
+
+
+def own_share(settled: Mapping[str, Any]) -> float:
+    """The share of the steps in which answers of the model itself stand in place of those that are given."""
+    own = settled.get("own")
+    return float(own["share"]) if own else 0.0
