@@ -23,8 +23,8 @@ from rhapsode.corpus.examples.example import (
     Tools,
     example_of,
     opening,
+    same_prompt,
 )
-from rhapsode.corpus.examples.prepare import same_prompt
 from rhapsode.evaluate.held_out import rank
 
 
@@ -51,8 +51,10 @@ def items_of(corpus: Path, *, split: str, events: Events) -> list[Item]:
     Raises:
         RhapsodeError: the corpus has no such split, or none of it asks for an answer in words.
     """
-    examples = ((document.id, example_of(document)) for document in iter_documents(corpus, split=split))
-    made = [item_of(example, name=name) for name, example in examples]
+    made = [
+        item_of(example_of(document), name=document.id, group=document.meta.get("group"))
+        for document in iter_documents(corpus, split=split)
+    ]
     found = [item for item in made if item is not None]
     events.emit("items", split=split, asked=len(found), left_out=len(made) - len(found))
     if not found:
@@ -62,8 +64,12 @@ def items_of(corpus: Path, *, split: str, events: Events) -> list[Item]:
     return found
 
 
-def item_of(example: Example, *, name: str) -> Item | None:
-    """None for plain text, an unwanted answer, and a conversation in which nothing but tool calls is answered."""
+def item_of(example: Example, *, name: str, group: str | None = None) -> Item | None:
+    """None for plain text, an unwanted answer, and a conversation in which nothing but tool calls is answered.
+
+    Args:
+        group: what it belongs to, by `data.split.group`; where that names none, what opens alike belongs together.
+    """
     tools: Tools = () if isinstance(example, Text) else example.tools
     match example:
         case Completion(str() as prompt, str() as wanted, _):
@@ -78,8 +84,8 @@ def item_of(example: Example, *, name: str) -> Item | None:
             asked = None
     if asked is None:
         return None
-    group = hashlib.blake2b(same_prompt(opening(example)), digest_size=8).hexdigest()
-    return Item(name, group, *asked, tools)
+    together = same_prompt(opening(example)) if group is None else group.encode("utf-8", "surrogatepass")
+    return Item(name, hashlib.blake2b(together, digest_size=8).hexdigest(), *asked, tools)
 
 
 def draw(items: Sequence[Item], *, most: int | None, seed: int) -> list[Item]:
