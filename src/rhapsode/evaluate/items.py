@@ -24,8 +24,8 @@ from rhapsode.corpus.examples.example import (
     Tools,
     example_of,
     opening,
+    same_prompt,
 )
-from rhapsode.corpus.examples.prepare import same_prompt
 from rhapsode.evaluate.held_out import rank
 from rhapsode.text.chat import Function
 from rhapsode.text.chatml import spoken
@@ -65,8 +65,10 @@ def items_of(corpus: Path, *, split: str, events: Events, with_calls: bool = Fal
     Raises:
         RhapsodeError: the corpus has no such split, or none of it asks for an answer.
     """
-    examples = ((document.id, example_of(document)) for document in iter_documents(corpus, split=split))
-    made = [_items(example, name=name, with_calls=with_calls) for name, example in examples]
+    made = [
+        _items(example_of(document), name=document.id, group=document.meta.get("group"), with_calls=with_calls)
+        for document in iter_documents(corpus, split=split)
+    ]
     found = [item for items in made for item in items]
     events.emit("items", split=split, asked=len(found), left_out=sum(not items for items in made))
     if not found:
@@ -75,12 +77,15 @@ def items_of(corpus: Path, *, split: str, events: Events, with_calls: bool = Fal
     return found
 
 
-def _items(example: Example, *, name: str, with_calls: bool) -> list[Item]:
-    last = item_of(example, name=name)
-    return [*(call_items(example, name=name) if with_calls else ()), *([last] if last is not None else ())]
+def _items(example: Example, *, name: str, group: str | None, with_calls: bool) -> list[Item]:
+    last = item_of(example, name=name, group=group)
+    return [
+        *(call_items(example, name=name, group=group) if with_calls else ()),
+        *([last] if last is not None else ()),
+    ]
 
 
-def call_items(example: Example, *, name: str) -> list[Item]:
+def call_items(example: Example, *, name: str, group: str | None = None) -> list[Item]:
     """An item for each answer of an example that calls tools; of a prompt and its answer, the answer alone."""
     match example:
         case Conversation(messages, tools):
@@ -94,7 +99,7 @@ def call_items(example: Example, *, name: str) -> list[Item]:
     return [
         Item(
             f"{name}#{index}",
-            group_of(example),
+            group_of(example, group),
             messages[:index],
             spoken(message),
             tools,
@@ -105,8 +110,12 @@ def call_items(example: Example, *, name: str) -> list[Item]:
     ]
 
 
-def item_of(example: Example, *, name: str) -> Item | None:
-    """None for plain text, an unwanted answer, and a conversation in which nothing but tool calls is answered."""
+def item_of(example: Example, *, name: str, group: str | None = None) -> Item | None:
+    """None for plain text, an unwanted answer, and a conversation in which nothing but tool calls is answered.
+
+    Args:
+        group: what it belongs to, by `data.split.group`; where that names none, what opens alike belongs together.
+    """
     tools: Tools = () if isinstance(example, Text) else example.tools
     match example:
         case Completion(str() as prompt, str() as wanted, _):
@@ -122,12 +131,13 @@ def item_of(example: Example, *, name: str) -> Item | None:
     if asked is None:
         return None
     check = example.check if isinstance(example, Conversation | Completion) else ""
-    return Item(name, group_of(example), *asked, tools, check)
+    return Item(name, group_of(example, group), *asked, tools, check)
 
 
-def group_of(example: Example) -> str:
-    """The same for examples that open alike, which are not independent of each other."""
-    return hashlib.blake2b(same_prompt(opening(example)), digest_size=8).hexdigest()
+def group_of(example: Example, group: str | None) -> str:
+    """The same for examples of one `group`, or where there is none, that open alike: they are not independent."""
+    together = same_prompt(opening(example)) if group is None else group.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(together, digest_size=8).hexdigest()
 
 
 class Named(Protocol):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
-from rhapsode.corpus.documents import iter_documents
-from rhapsode.corpus.examples.example import Example, Feedback, Messages, Preference, example_of
+from rhapsode.corpus.documents import Document, iter_documents
+from rhapsode.corpus.examples.example import Feedback, Messages, Preference, example_of
 from rhapsode.corpus.tokens import TokenSplit
 from rhapsode.corpus.trees import too_long
 from rhapsode.evaluate.items import group_of
@@ -48,7 +48,7 @@ def rated_of(corpus: Path, split: TokenSplit, *, name: str, context: int, events
         if split.role(index) in (*GOOD, *BAD) and index not in left_out:
             own[split.document_id(index)].append(index)
     documents = list(iter_documents(corpus, split=name))
-    found = [_rated(d.id, example_of(d), own[d.id], split) for d in documents if own[d.id]]
+    found = [_rated(d, own[d.id], split) for d in documents if own[d.id]]
     events.emit("items", split=name, asked=len(found), left_out=len(documents) - len(found))
     if not found:
         raise RhapsodeError(
@@ -58,8 +58,8 @@ def rated_of(corpus: Path, split: TokenSplit, *, name: str, context: int, events
     return found
 
 
-def _rated(name: str, example: Example, sequences: Sequence[int], split: TokenSplit) -> Rated:
-    match example:
+def _rated(document: Document, sequences: Sequence[int], split: TokenSplit) -> Rated:
+    match example := example_of(document):
         case Preference(prompt, chosen, rejected, _):
             answers = [_shown(chosen), _shown(rejected)]
         case Feedback(prompt, completion, _, _):
@@ -68,7 +68,8 @@ def _rated(name: str, example: Example, sequences: Sequence[int], split: TokenSp
             raise AssertionError("an example without a judgement")
     are_good = tuple(split.role(index) in GOOD for index in sequences)
     shown = _shown(prompt, with_roles=True)
-    return Rated(name, group_of(example), shown, tuple(sequences), tuple(answers), are_good)
+    group = group_of(example, document.meta.get("group"))
+    return Rated(document.id, group, shown, tuple(sequences), tuple(answers), are_good)
 
 
 def _shown(messages: Messages, *, with_roles: bool = False) -> str:

@@ -26,6 +26,9 @@ def _check_values(values: list[Any]) -> list[Any]:
 
 Values = Annotated[list[Any], AfterValidator(_check_values), WithJsonSchema({"type": "array", "minItems": 1})]
 
+OF_EXAMPLES = ("overlap", "alike", "too_long")
+"""Keys of `data` that have no effect on text."""
+
 
 class Recipe(Config):
     """A whole run: what the model is for, what it is, what it reads, how it is trained and how it is judged."""
@@ -46,9 +49,11 @@ class Recipe(Config):
         left_out: dict[str, Any] = {} if self.sweep else {"sweep": True}
         if self.launch == LaunchConfig():
             left_out["launch"] = True
-        data: dict[str, Any] = {"sources": True, "clean": True, "split": {"group"}}
+        data: dict[str, Any] = {"sources": True, "clean": True}
+        if self.data.split.field is None:
+            data["split"] = {"group"}
         if not self.data.examples:
-            data = {"examples": True, "overlap": True, "too_long": True}
+            data = dict.fromkeys(["examples", *OF_EXAMPLES], True)
         if self.model.base:
             left_out["model"] = set(FROM_SCRATCH)
         if self.model.base or self.train.teacher:
@@ -93,11 +98,12 @@ class Recipe(Config):
     def _of_examples(self) -> Iterator[tuple[Key, str]]:
         """Keys about text where there are examples, about examples where there is text, about adapters without one."""
         data, train = self.data, self.train
-        for key in [("clean",), ("split", "group")] if data.examples else [("overlap",), ("too_long",)]:
-            section: Config = data if len(key) == 1 else data.split
-            if key[-1] in section.model_fields_set:
+        for key in ["clean"] if data.examples else OF_EXAMPLES:
+            if key in data.model_fields_set:
                 kind = "examples" if data.examples else "text"
-                yield ("data", *key), f"the data is {kind}, which this has no effect on; leave it out"
+                yield ("data", key), f"the data is {kind}, which this has no effect on; leave it out"
+        if data.examples and "group" in data.split.model_fields_set and data.split.field is None:
+            yield ("data", "split", "group"), "that is for text; name a field of the examples, or leave it out"
         if self.evaluate.task is not None and not data.examples:
             yield ("evaluate", "task"), "text asks for no answers; leave it out, or tune on data.examples"
         for name in ("task", "general"):

@@ -20,7 +20,7 @@ from rhapsode.core.errors import GateNotPassed, Interrupted, PlanRefused, Rhapso
 from rhapsode.core.events import Events, JsonLines, Listener, stage
 from rhapsode.core.lock import locked
 from rhapsode.core.machine import examine
-from rhapsode.core.manifest import digest, value_sha256
+from rhapsode.core.manifest import digest, value_sha256, verify
 from rhapsode.core.units import format_bytes
 from rhapsode.evaluate.evaluation import Evaluation
 from rhapsode.evaluate.task_evaluation import TaskEvaluation
@@ -216,8 +216,10 @@ def train_run(walk: Walk, plan: Plan, cost: Forecast, *, resume: bool) -> Path:
 
     Raises:
         PlanRefused: the run to go on with learned something else; the message lists the differences.
+        VerificationMismatch: tokens are not those that were planned.
     """
     if walk.ranks.rank == 0:
+        verify(plan.data.tokens.path)  # a mask with a flipped bit trains as smoothly as the right one
         if resume:
             _require_same_meaning(plan, walk.run_dir)
         copy_plan(plan, layout=walk.layout, to=walk.run_dir)

@@ -4,6 +4,8 @@ Each has a canonical JSON value, which is itself one of the shapes that are read
 """
 
 import json
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from rhapsode.text.chat import Message
 
 Messages = tuple[Message, ...]
 Tools = tuple[Mapping[str, Any], ...]
+_NOT_A_WORD = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,12 @@ def opening(example: Example) -> str:
 def question(example: Example) -> str:
     """All that is said before the last answer; of a text, all of it."""
     return _before(example, is_last=True)
+
+
+def same_prompt(text: str) -> bytes:
+    """What two prompts have in common that differ in case, spaces or punctuation alone."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return (_NOT_A_WORD.sub(" ", folded).strip() or text).encode("utf-8", "surrogatepass")
 
 
 def _before(example: Example, *, is_last: bool) -> str:

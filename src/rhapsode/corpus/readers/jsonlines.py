@@ -60,7 +60,7 @@ def json_rows(opened: Opened) -> Iterator[Row | Flaw]:
 
 def _row(text: str, span: str, line: int) -> Row | Flaw:
     try:
-        return Row(json.loads(text), span, text, line, 1)
+        return Row(json.loads(text.rstrip()), span, text, line, 1)  # what breaks off is told in its own line
     except json.JSONDecodeError as error:
         place = (line + error.lineno - 1, error.colno)
         return flaw(NOT_JSON, _say(error), span=span, shown=text, line=place[0], column=place[1])
