@@ -48,7 +48,8 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> Findings:
             events=walk.events,
             context=plan.train.context,
             begin=plan.train.begin,
-            base=plan.base_directory,
+            base=plan.before and plan.before.base.directory,
+            base_tokens=plan.before and plan.before.tokens.path,
             name=plan.name,
         )
         spoken = speak(plan, model)
@@ -63,7 +64,7 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> Findings:
 
 def judge(walk: Walk, plan: Plan, model: Path) -> TaskEvaluation:
     """Ask held-out questions before and after, and judge the answers."""
-    config, base = plan.recipe.evaluate, plan.base_directory
+    config, base = plan.recipe.evaluate, plan.before and plan.before.base.directory
     held, training = (items_of(plan.corpus, split=split, events=walk.events) for split in ("validation", "train"))
     before = load_engine(base) if base is not None and "base" in config.baselines else None
     return evaluate_task(

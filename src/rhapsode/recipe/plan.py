@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -30,6 +30,7 @@ from rhapsode.corpus.sources import expand
 from rhapsode.corpus.tokens import SPLITS, Tokens
 from rhapsode.corpus.trees import num_learned, pack_split, too_long
 from rhapsode.kernels import native
+from rhapsode.recipe import extension
 from rhapsode.recipe.base import Base
 from rhapsode.recipe.first import from_base, from_scratch
 from rhapsode.recipe.layout import Layout
@@ -56,9 +57,19 @@ UPKEEP = ("keep", "keep_every", "samples", "prompts")
 """What of `train` says which checkpoints stay and what is shown meanwhile: it may change at any time."""
 
 
+class Before(NamedTuple):
+    """The base as it was published, and the data as it reads it: what a model is measured beside."""
+
+    base: Base
+    tokens: Tokens
+
+
 @dataclass(frozen=True)
 class Plan:
-    """A settled run. `settled` is what the hash covers; the rest is there to be shown."""
+    """A settled run. `settled` is what the hash covers; the rest is there to be shown.
+
+    `base` is what training starts from; where its vocabulary was extended, `before` is another.
+    """
 
     recipe: Recipe
     base_dir: Path
@@ -70,6 +81,7 @@ class Plan:
     settled: dict[str, Any]
     device: torch.device
     base: Base | None = None
+    before: Before | None = None
 
     @property
     def hash(self) -> str:
@@ -132,8 +144,11 @@ def make_plan(
         corpus = make_corpus(loaded, layout=layout, events=events)
     with stage("tokenise", events):
         tokens = Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events))
+        before = None if base is None else _before(base, tokens, loaded, corpus, layout=layout, events=events)
         data = _packed(tokens, recipe=recipe, events=events)
     _tell(data, events)
+    loaded = extension.extended(loaded, tokens, layout=layout, events=events)
+    base = loaded.base
     first = from_scratch(recipe, data, here=here) if base is None else from_base(base, recipe, data)
     train, decisions = settle_here(loaded, first, data, ranks=ranks, here=here, events=events)
     return Plan(
@@ -142,12 +157,27 @@ def make_plan(
         corpus=corpus,
         data=data,
         train=train,
-        decisions=[*first.decisions, *decisions],
+        decisions=[*first.decisions, *_new_tokens(base, tokens, before), *decisions],
         samples=render_samples(tokens.split("train"), data.training, data.tokenizer, count=SAMPLES, begin=train.begin),
         settled=_settle(recipe, corpus, data, train, ranks),
         device=ranks.device,
         base=base,
+        before=before,
     )
+
+
+def _before(
+    base: Base, tokens: Tokens, loaded: LoadedRecipe, corpus: Path, *, layout: Layout, events: Events
+) -> Before:
+    if not loaded.recipe.data.tokens.is_extending:
+        return Before(base, tokens)
+    return Before(base, Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events, model=base.directory)))
+
+
+def _new_tokens(base: Base | None, tokens: Tokens, before: Before | None) -> list[Decision]:
+    if base is None or before is None or before.base == base:
+        return []
+    return extension.decisions(base, tokens, before.tokens)
 
 
 def _packed(tokens: Tokens, *, recipe: Recipe, events: Events) -> Data:

@@ -9,7 +9,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from rhapsode.core.config import Config
 from rhapsode.core.yaml import Key, write_yaml
 from rhapsode.corpus.config import DataConfig
-from rhapsode.corpus.tokens_config import LEARNED
+from rhapsode.corpus.tokens_config import NEW
 from rhapsode.evaluate.config import EvaluateConfig
 from rhapsode.model.config import FROM_SCRATCH, ModelConfig
 from rhapsode.recipe.launch import LaunchConfig
@@ -48,9 +48,11 @@ class Recipe(Config):
         data: dict[str, Any] = {"sources": True, "clean": True, "split": {"group"}}
         if not self.data.examples:
             data = {"examples": True, "overlap": True, "too_long": True}
-        if self.model.base:
+        if not self.model.base:
+            data["tokens"] = set(NEW)
+        else:
             left_out["model"] = set(FROM_SCRATCH)
-            data["tokens"] = set(LEARNED)
+            data["tokens"] = set(self.data.tokens.without_effect)
         left_out["data"] = data
         return self.model_dump(mode="json", exclude=left_out)
 
@@ -69,12 +71,17 @@ class Recipe(Config):
         if self.model.base is not None:
             sections: list[tuple[Key, Config, Sequence[str]]] = [
                 (("model",), self.model, FROM_SCRATCH),
-                (("data", "tokens"), self.data.tokens, LEARNED),
+                (("data", "tokens"), self.data.tokens, sorted(self.data.tokens.without_effect)),
             ]
             for key, section, names in sections:
                 for name in names:
                     if name in section.model_fields_set and getattr(section, name) is not None:
                         yield (*key, name), "model.base has settled this already; leave one of the two out"
+        else:
+            for name in NEW:
+                if getattr(self.data.tokens, name):
+                    why = "there is no model.base whose vocabulary could get more tokens; leave it out"
+                    yield ("data", "tokens", name), why
         yield from self._of_examples()
         optimizer = self.train.optimizer_for(is_trained=self.model.base is not None)
         if self.train.embedding_learning_rate is not None and optimizer != "muon":

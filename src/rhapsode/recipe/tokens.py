@@ -24,12 +24,12 @@ def make_tokens(
     """Make the tokens directory, or find it made.
 
     Args:
-        model: read the text with the tokenizer of this model directory, whatever the recipe says.
+        model: read the text with the tokenizer of this model directory as it is, whatever the recipe says.
     """
-    given = model or (loaded.base and loaded.base.directory)
+    given, config = model or (loaded.base and loaded.base.directory), loaded.recipe.data.tokens
     return tokenise(
         corpus,
-        loaded.recipe.data.tokens,
+        config if model is None else config.as_given,
         root=layout.tokens,
         events=events,
         tokenizer_dir=given,

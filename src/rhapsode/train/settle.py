@@ -5,6 +5,7 @@ Free of torch: what must be known of the machine is handed in as `Here`.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from rhapsode.core.errors import PlanRefused
@@ -85,6 +86,7 @@ def settle(
     num_targets: int,
     examples: str | None = None,
     prompts: Sequence[str] = (),
+    new_tokens: Sequence[int] = (),
     here: Here = ORDINARY,
 ) -> tuple[TrainPlan, list[Decision]]:
     """Derive what the recipe leaves open.
@@ -96,6 +98,7 @@ def settle(
         num_targets: tokens to predict in one pass over it.
         examples: what the examples are made for; None is text.
         prompts: of the recipe, to look at the model with.
+        new_tokens: those that the base was given rows for: an adapter learns these too.
 
     Raises:
         PlanRefused: a batch would be larger than all of the data, ranks cannot divide the model as asked, or the
@@ -145,7 +148,7 @@ def settle(
         parallel=parallel,
         tensor=config.tensor,
         objective=objective.model_dump(),
-        adapter=None if config.adapter is None else config.adapter.spec,
+        adapter=None if config.adapter is None else replace(config.adapter.spec, tokens=tuple(new_tokens)),
         storage=config.storage,
     )
     return plan, [*learned, batch, at_once, how_many, schedule, *rates, *computed, *together, _keeping(config)]
