@@ -39,10 +39,10 @@ class TrainedRows(nn.Module):
     tokens: Tensor
     first: Tensor
 
-    def __init__(self, matrix: nn.Parameter, tokens: Sequence[int]) -> None:
+    def __init__(self, matrix: Tensor, tokens: Sequence[int]) -> None:
         super().__init__()
         self.register_buffer("tokens", torch.tensor(tokens, device=matrix.device), persistent=False)
-        self.matrix = matrix.requires_grad_(requires_grad=False)
+        self.matrix = nn.Parameter(matrix.detach(), requires_grad=False)
         self.register_buffer("first", matrix.detach()[self.tokens].clone(), persistent=False)
         self.rows = nn.Parameter(self.first.clone())
 

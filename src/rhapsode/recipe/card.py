@@ -6,6 +6,7 @@ from rhapsode.core.units import format_count
 from rhapsode.core.yaml import write_yaml
 from rhapsode.recipe.plan import Plan
 from rhapsode.weights.checkpoint import TrainingState
+from rhapsode.weights.extend import ROWS
 
 BODY = """\
 # {name}
@@ -39,6 +40,9 @@ SCRATCH = "A {family}-shaped decoder of {parameters} parameters, trained from sc
 BASED = """\
 Trained further by Rhapsode from {base}, a {family} model of {parameters} parameters (manifest `{sha256}`). Its licence,
 {licence}, holds for this model too{papers}."""
+EXTENDED = (
+    " {new:,} tokens are new in its vocabulary, and have rows of their own ({rows_before:,} before, {rows:,} now)."
+)
 
 
 def card_text(plan: Plan, state: TrainingState) -> str:
@@ -83,11 +87,12 @@ def _origin(plan: Plan) -> str:
     if base is None:
         return SCRATCH.format(family=spec.family, parameters=parameters)
     papers = ", ".join(f"`{paper.name}`" for paper in base.papers)
+    is_extended = plan.recipe.data.tokens.is_extending
     return BASED.format(
         base=base.title,
         family=spec.family,
         parameters=parameters,
-        sha256=base.sha256[:12],
+        sha256=(plan.before.base if plan.before else base).sha256[:12],
         licence=base.licence,
         papers=f": {papers}" if papers else "",
-    )
+    ) + (EXTENDED.format(**base.facts[ROWS]) if is_extended else "")

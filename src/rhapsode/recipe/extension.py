@@ -16,8 +16,9 @@ from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.plan import Decision
+from rhapsode.train.trainer import Data
 from rhapsode.weights.directory import read_spec
-from rhapsode.weights.extend import KIND, extend_model
+from rhapsode.weights.extend import KIND, ROWS, extend_model
 
 SHOWN = 8
 
@@ -53,17 +54,18 @@ def extended(loaded: LoadedRecipe, tokens: Tokens, *, layout: Layout, events: Ev
     return replace(loaded, base=made)
 
 
-def decisions(base: Base, tokens: Tokens, before: Tokens) -> list[Decision]:
-    """What is new, and how many ids that saves, counted in all of the text."""
+def decisions(base: Base, data: Data, *, before: Tokens) -> list[Decision]:
+    """What is new, and how many ids that saves, counted in all of the text; nothing where nothing is."""
+    tokens, tokenizer = data.tokens, data.tokenizer
     new = read_new_tokens(tokens.path)
-    assert new is not None, "the vocabulary was extended"
-    tokenizer = Tokenizer.load(tokens.tokenizer_dir)
+    if new is None:
+        return []
     found = []
     if new.num_pieces:
         found.append(Decision("new pieces", f"{new.num_pieces:,}", f"data.tokens.new_pieces: {_some(new, tokenizer)}"))
     if names := new.words[new.num_pieces :]:
         found.append(Decision("new special tokens", ", ".join(names), "data.tokens.new_special"))
-    rows = base.facts["vocabulary"]
+    rows = base.facts[ROWS]
     why = f"of {rows['rows_before']:,} that the base has; each new one begins as the mean of the tokens it replaces"
     found.append(Decision("rows", f"{rows['rows']:,}", why))
     return found + [_saved(name, tokens, before) for name in SPLITS]

@@ -150,6 +150,7 @@ def make_plan(
     loaded = extension.extended(loaded, tokens, layout=layout, events=events)
     base = loaded.base
     first = from_scratch(recipe, data, here=here) if base is None else from_base(base, recipe, data)
+    new_tokens = [] if base is None or before is None else extension.decisions(base, data, before=before.tokens)
     train, decisions = settle_here(loaded, first, data, ranks=ranks, here=here, events=events)
     return Plan(
         recipe=recipe,
@@ -157,7 +158,7 @@ def make_plan(
         corpus=corpus,
         data=data,
         train=train,
-        decisions=[*first.decisions, *_new_tokens(base, tokens, before), *decisions],
+        decisions=[*first.decisions, *new_tokens, *decisions],
         samples=render_samples(tokens.split("train"), data.training, data.tokenizer, count=SAMPLES, begin=train.begin),
         settled=_settle(recipe, corpus, data, train, ranks),
         device=ranks.device,
@@ -172,12 +173,6 @@ def _before(
     if not loaded.recipe.data.tokens.is_extending:
         return Before(base, tokens)
     return Before(base, Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events, model=base.directory)))
-
-
-def _new_tokens(base: Base | None, tokens: Tokens, before: Before | None) -> list[Decision]:
-    if base is None or before is None or before.base == base:
-        return []
-    return extension.decisions(base, tokens, before.tokens)
 
 
 def _packed(tokens: Tokens, *, recipe: Recipe, events: Events) -> Data:

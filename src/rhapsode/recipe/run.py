@@ -39,6 +39,7 @@ from rhapsode.train.signals import stop_wishes
 from rhapsode.train.trackers import trackers
 from rhapsode.train.trainer import Trainer
 from rhapsode.weights.checkpoint import MERGED, TrainingState, checkpoints, read_state
+from rhapsode.weights.extend import ROWS
 from rhapsode.weights.merge.adapter import LostInRounding, merge_adapter
 
 SHOWN_CHANGES = 20
@@ -293,7 +294,7 @@ def _evidence(plan: Plan) -> Evidence:
         known |= {"chat": plan.data.tokens.manifest.facts["chat"]}
     if (base := plan.base) is None:
         return Evidence(inputs, recipe, card, {**known, FACT: DOCUMENTS})
-    facts = {**known, "base": base.title, **({FACT: base.facts[FACT]} if FACT in base.facts else {})}
+    facts = {**known, "base": base.title, **{key: base.facts[key] for key in (FACT, ROWS) if key in base.facts}}
     return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, base.papers, str(base.directory.absolute()))
 
 

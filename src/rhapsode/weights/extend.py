@@ -26,6 +26,8 @@ from rhapsode.weights.shards import Weights
 from rhapsode.weights.tokenizer_files import check_vocabulary
 
 KIND = "model"
+ROWS = "vocabulary"
+"""Under this name the manifest tells how many rows there were and are, and which are new."""
 BY_TOKEN = ("embedding.weight", "head.weight")
 """Parameters with a row for every token."""
 
@@ -63,7 +65,7 @@ def extend_model(
     assert dataclasses.replace(before, vocab_size=spec.vocab_size, config=spec.config) == spec, "rows alone differ"
     model = load_model(base, dtype=_dtype(base))
     rows = {"rows_before": before.vocab_size, "rows": spec.vocab_size, "first": first, "new": len(replaced)}
-    with writing(out, kind=KIND, inputs={"base": digest(base)}, facts={**facts, "vocabulary": rows}) as work:
+    with writing(out, kind=KIND, inputs={"base": digest(base)}, facts={**facts, ROWS: rows}) as work:
         weights = _extended(model, spec, first=first, replaced=replaced)
         write_model(work.path, spec=spec, weights=weights, tokenizer_dir=tokenizer_dir, stops=stop_tokens(base))
         check_vocabulary(work.path, spec=spec)
