@@ -58,6 +58,8 @@ ALTERNATIVES = {
     "data.max_document_bytes": "300",
     "data.tokens.vocab_size": "320",
     "data.tokens.sample": "500",
+    "data.tokens.new_pieces": "9",
+    "data.tokens.new_special": "['<|verse|>']",
     "data.tokens.shard_tokens": "500",
     "model.base": "bases/gemma3_text",
     "model.size": "400k",

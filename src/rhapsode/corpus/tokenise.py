@@ -21,10 +21,11 @@ from rhapsode.core.manifest import Writing, digest, file_sha256, is_complete, re
 from rhapsode.corpus.documents import Document, iter_documents
 from rhapsode.corpus.examples.encode import encode
 from rhapsode.corpus.examples.example import example_of, is_said, said
+from rhapsode.corpus.new_tokens import extend_tokenizer, find_new_tokens, write_extended
 from rhapsode.corpus.sample import Sizes, choose, measure, take
 from rhapsode.corpus.token_files import Entry, TokenWriter, token_dtype
 from rhapsode.corpus.tokens import KIND, SPLITS
-from rhapsode.corpus.tokens_config import LEARNED, TokensConfig
+from rhapsode.corpus.tokens_config import NEW, TokensConfig
 from rhapsode.text.templates import suitable
 from rhapsode.text.tokenizer import Tokenizer, train_tokenizer
 
@@ -55,7 +56,8 @@ def tokenise(
         events: hears "progress" in bytes, in the stages "measure", "vocabulary" and "tokenise".
         tokenizer_dir: a vocabulary to use as it is, that of the model to be tuned; then nothing is learned,
             `vocab_size` and `sample` have no effect, and its files are copied byte for byte; but where the corpus holds
-            examples, a vocabulary without a chat template is given one that it has the tokens for.
+            examples, a vocabulary without a chat template is given one that it has the tokens for, and where `config`
+            asks for new tokens, it gets them (see `new_tokens.py`).
         stops: where the corpus holds examples, the ids that end an answer when the model is served; those of a
             vocabulary that is learned are known.
 
@@ -64,7 +66,8 @@ def tokenise(
             learned wrongly, or the disk is full.
     """
     inputs = {"corpus": digest(corpus)}
-    recipe = config.model_dump(mode="json", exclude=set(LEARNED) if tokenizer_dir else None)
+    left_out = set(config.without_effect if tokenizer_dir else ())
+    recipe = config.model_dump(mode="json", exclude=left_out if config.is_extending else {*left_out, *NEW})
     if stops:
         recipe["stops"] = sorted(stops)
     if tokenizer_dir is not None:
@@ -90,7 +93,7 @@ class _Making:
         sizes = {split: measure(self.documents(split, "measure")) for split in SPLITS}
         if not sizes["train"].total:
             raise RhapsodeError(f"{self.corpus} has no training text", "its report.json says what was dropped and why")
-        tokenizer = self.take(tokenizer_dir) if tokenizer_dir else self.learn(sizes["train"])
+        tokenizer = self.take(tokenizer_dir, sizes["train"]) if tokenizer_dir else self.learn(sizes["train"])
         splits = {split: self.write(split, tokenizer, sizes[split].total) for split in SPLITS}
         notes = [] if tokenizer_dir else _notes(tokenizer, self.config)
         report = {"vocab_size": tokenizer.vocab_size, "notes": notes, "splits": splits}
@@ -114,20 +117,33 @@ class _Making:
         self.events.emit("progress", stage=stage, done=done, total=total or done, unit="bytes")
 
     def learn(self, sizes: Sizes) -> Tokenizer:
-        documents = self.documents("train", "vocabulary", total=sizes.total)
-        sampled = take(documents, choose(sizes, num_bytes=self.config.sample))
-        texts = (text for document in sampled for text in self.texts(document))
-        tokenizer = train_tokenizer(texts, vocab_size=self.config.vocab_size)
+        tokenizer = train_tokenizer(self.sampled(sizes), vocab_size=self.config.vocab_size)
         tokenizer.save(self.work.path)
         return tokenizer
 
-    def take(self, tokenizer_dir: Path) -> Tokenizer:
+    def sampled(self, sizes: Sizes) -> Iterator[str]:
+        """The text for training that vocabularies are learned from."""
+        documents = self.documents("train", "vocabulary", total=sizes.total)
+        chosen = take(documents, choose(sizes, num_bytes=self.config.sample))
+        return (text for document in chosen for text in self.texts(document))
+
+    def take(self, tokenizer_dir: Path, sizes: Sizes) -> Tokenizer:
         tokenizer = Tokenizer.load(tokenizer_dir)
         for file in _tokenizer_files(tokenizer_dir):
             shutil.copyfile(file, self.work.path / file.name)
+        if self.config.is_extending:
+            tokenizer = self.extend(tokenizer, sizes)
         if self.family and not tokenizer.has_chat_template:
             return self.give_template(tokenizer)
         return tokenizer
+
+    def extend(self, tokenizer: Tokenizer, sizes: Sizes) -> Tokenizer:
+        """The same vocabulary with the tokens that the recipe asks for, in the files too."""
+        new = find_new_tokens(tokenizer, self.config, self.sampled(sizes))
+        found = extend_tokenizer(tokenizer, new, self.config)
+        write_extended(self.work.path, found, new)
+        self.work.facts["new_tokens"] = len(new.words)
+        return found
 
     def give_template(self, tokenizer: Tokenizer) -> Tokenizer:
         """The same vocabulary with a chat template, in the files too; without, where it has no tokens for turns."""

@@ -8,6 +8,7 @@ from rhapsode.core.yaml import write_yaml
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.teacher import papers_of
 from rhapsode.weights.checkpoint import TrainingState
+from rhapsode.weights.extend import ROWS
 
 BODY = """\
 # {name}
@@ -41,6 +42,9 @@ SCRATCH = "A {family}-shaped decoder of {parameters} parameters, trained from sc
 BASED = """\
 Trained further by Rhapsode from {base}, a {family} model of {parameters} parameters (manifest `{sha256}`). Its licence,
 {licence}, holds for this model too{papers}."""
+EXTENDED = (
+    " {new:,} tokens are new in its vocabulary, and have rows of their own ({rows_before:,} before, {rows:,} now)."
+)
 
 TAUGHT = """\
 Its teacher was {teacher}, a {family} model of {parameters} parameters (manifest `{sha256}`): at every learned token it
@@ -88,14 +92,15 @@ def _origin(plan: Plan) -> str:
     parameters = format_count(spec.parameters)
     if base is None:
         return SCRATCH.format(family=spec.family, parameters=parameters)
+    is_extended = plan.recipe.data.tokens.is_extending
     return BASED.format(
         base=base.title,
         family=spec.family,
         parameters=parameters,
-        sha256=base.sha256[:12],
+        sha256=(plan.before.base if plan.before else base).sha256[:12],
         licence=base.licence,
         papers=_named(path.name for path in base.papers),
-    )
+    ) + (EXTENDED.format(**base.facts[ROWS]) if is_extended else "")
 
 
 def _taught(plan: Plan) -> str:

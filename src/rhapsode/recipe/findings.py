@@ -45,18 +45,19 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> Findings:
             events=walk.events,
             context=plan.train.context,
             begin=plan.train.begin,
-            base=plan.base_directory,
+            base=plan.before and plan.before.base.directory,
+            base_tokens=plan.before and plan.before.tokens.path,
             name=plan.name,
         )
         spoken = speak(plan, model)
     task = None
     if plan.recipe.evaluate.task is not None:
         with stage("answers", walk.events):
-            base = plan.base_directory if "base" in plan.recipe.evaluate.baselines else None
+            base = plan.before and plan.before.base.directory
             task = judge(
                 Asked(plan.corpus, plan.data.tokens.path, plan.train.context),
                 plan.recipe.evaluate,
-                before=base,
+                before=base if "base" in plan.recipe.evaluate.baselines else None,
                 after=model,
                 events=walk.events,
                 answers_dir=walk.run_dir / ANSWERS,

@@ -53,6 +53,11 @@ def from_scratch(recipe: Recipe, data: Data, *, teacher: Base | None = None, her
     return First(shape.spec, stops, begin, [*chosen, *(Decision(*row) for row in shape.derivation), *told])
 
 
+def _rows_needed(data: Data) -> int:
+    """For every text, and every special token that the data has."""
+    return max(data.tokenizer.rows_needed, *(1 + data.tokens.split(name).largest for name in SPLITS))
+
+
 def from_base(base: Base, recipe: Recipe, data: Data) -> First:
     """The base's own.
 
@@ -60,10 +65,12 @@ def from_base(base: Base, recipe: Recipe, data: Data) -> First:
         PlanRefused: the tokens have an id that the base has no row for.
     """
     spec, tokenizer = base.spec, data.tokenizer
-    if (largest := max(data.tokens.split(name).largest for name in SPLITS)) >= spec.vocab_size:
+    if (needed := _rows_needed(data)) > spec.vocab_size:
         raise PlanRefused(
-            f"{base.title}: its tokenizer gives token {largest:,}, the model has {spec.vocab_size:,}",
-            "put the tokenizer beside the model that it was trained with",
+            f"{base.title}: its tokenizer has the token {needed - 1:,} ({tokenizer.show(needed - 1)!r}), and the model "
+            f"{spec.vocab_size:,} rows, from 0",
+            "put the tokenizer beside the model that it was trained with; tokens of your own go into "
+            "data.tokens.new_pieces or new_special, which give them rows",
         )
     decisions = [
         Decision("base", base.title, f"model.base is {base.reference}; its manifest is {base.sha256[:12]}"),

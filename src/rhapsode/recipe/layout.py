@@ -18,6 +18,10 @@ class Layout(NamedTuple):
         return self.out / "tokens"
 
     @property
+    def bases(self) -> Path:
+        return self.out / "bases"
+
+    @property
     def plans(self) -> Path:
         return self.out / "plan"
 

@@ -15,6 +15,7 @@ from rhapsode.core.events import Events, stage
 from rhapsode.core.home import read_record, write_record
 from rhapsode.core.machine import Machine, examine, identity
 from rhapsode.core.manifest import value_sha256
+from rhapsode.corpus.new_tokens import read_new_tokens
 from rhapsode.kernels import native, threads
 from rhapsode.kernels.peak import measure_peak_flops
 from rhapsode.recipe.first import First
@@ -68,6 +69,7 @@ def settle_here(
         asked=_asked(recipe, data),
         prompts=recipe.task.prompts,
         teacher=None if teacher is None else Teacher(teacher.sha256, teacher.spec),
+        new_tokens=() if (new := read_new_tokens(data.tokens.path)) is None else new.ids,
     )
     if recipe.train.budget.unit != "seconds":
         return settled(here=here)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -32,6 +32,7 @@ from rhapsode.corpus.sources import expand
 from rhapsode.corpus.tokens import SPLITS, Tokens
 from rhapsode.corpus.trees import num_learned, num_shared, pack_split, too_long
 from rhapsode.kernels import native
+from rhapsode.recipe import extension
 from rhapsode.recipe.base import Base
 from rhapsode.recipe.first import from_base, from_scratch
 from rhapsode.recipe.layout import Layout
@@ -62,9 +63,19 @@ UPKEEP = ("keep", "keep_every", "samples", "prompts")
 """What of `train` says which checkpoints stay and what is shown meanwhile: it may change at any time."""
 
 
+class Before(NamedTuple):
+    """The base as it was published, and the data as it reads it: what a model is measured beside."""
+
+    base: Base
+    tokens: Tokens
+
+
 @dataclass(frozen=True)
 class Plan:
-    """A settled run. `settled` is what the hash covers; the rest is there to be shown."""
+    """A settled run. `settled` is what the hash covers; the rest is there to be shown.
+
+    `base` is what training starts from; where its vocabulary was extended, `before` is another.
+    """
 
     recipe: Recipe
     base_dir: Path
@@ -77,6 +88,7 @@ class Plan:
     device: torch.device
     base: Base | None = None
     teacher: Base | None = None
+    before: Before | None = None
 
     @property
     def hash(self) -> str:
@@ -148,11 +160,15 @@ def make_plan(
         corpus = make_corpus(loaded, layout=layout, events=events)
     with stage("tokenise", events):
         tokens = Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events))
+        before = None if base is None else _before(base, tokens, loaded, corpus, layout=layout, events=events)
         _require_judged(recipe, tokens)
         data = replace(_packed(tokens, recipe=recipe, events=events), corpus=corpus)
     _tell(data, events)
     taught = [] if teacher is None else learn_from(teacher, data)
+    loaded = extension.extended(loaded, tokens, layout=layout, events=events)
+    base = loaded.base
     first = from_scratch(recipe, data, teacher=teacher, here=here) if base is None else from_base(base, recipe, data)
+    new_tokens = [] if base is None or before is None else extension.decisions(base, data, before=before.tokens)
     train, decisions = settle_here(loaded, first, data, ranks=ranks, here=here, events=events)
     if samples_answers(train.objective):
         require_judgeable(train, data)
@@ -162,7 +178,7 @@ def make_plan(
         corpus=corpus,
         data=data,
         train=train,
-        decisions=[*first.decisions, *taught, *decisions],
+        decisions=[*first.decisions, *new_tokens, *taught, *decisions],
         samples=render_samples(
             tokens.split("train"),
             data.training,
@@ -175,6 +191,7 @@ def make_plan(
         device=ranks.device,
         base=base,
         teacher=teacher,
+        before=before,
     )
 
 
@@ -186,6 +203,14 @@ def _require_judged(recipe: Recipe, tokens: Tokens) -> None:
             f"evaluate.task.scorers: {task.scorers[0]} judges {task.judges}, and the data is made of {family}",
             "name scorers of what the data holds, or give it other data",
         )
+
+
+def _before(
+    base: Base, tokens: Tokens, loaded: LoadedRecipe, corpus: Path, *, layout: Layout, events: Events
+) -> Before:
+    if not loaded.recipe.data.tokens.is_extending:
+        return Before(base, tokens)
+    return Before(base, Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events, model=base.directory)))
 
 
 def _packed(tokens: Tokens, *, recipe: Recipe, events: Events) -> Data:

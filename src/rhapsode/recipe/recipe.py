@@ -9,7 +9,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from rhapsode.core.config import Config
 from rhapsode.core.yaml import Key, write_yaml
 from rhapsode.corpus.config import DataConfig
-from rhapsode.corpus.tokens_config import LEARNED
+from rhapsode.corpus.tokens_config import LEARNED, NEW
 from rhapsode.evaluate.config import ASKING, EvaluateConfig
 from rhapsode.model.config import FROM_SCRATCH, ModelConfig
 from rhapsode.recipe.launch import LaunchConfig
@@ -56,8 +56,9 @@ class Recipe(Config):
             data = dict.fromkeys(["examples", *OF_EXAMPLES], True)
         if self.model.base:
             left_out["model"] = set(FROM_SCRATCH)
-        if self.model.base or self.train.teacher:
-            data["tokens"] = set(LEARNED)
+            data["tokens"] = set(self.data.tokens.without_effect)
+        else:
+            data["tokens"] = {*NEW, *(LEARNED if self.train.teacher else ())}
         left_out["data"] = data
         if (task := self.evaluate.task) is not None and task.judges != "answers":
             left_out["evaluate"] = {"task": set(ASKING)}
@@ -78,16 +79,20 @@ class Recipe(Config):
         if self.model.base is not None:
             sections: list[tuple[Key, Config, Sequence[str]]] = [
                 (("model",), self.model, FROM_SCRATCH),
-                (("data", "tokens"), self.data.tokens, LEARNED),
+                (("data", "tokens"), self.data.tokens, sorted(self.data.tokens.without_effect)),
             ]
             for key, section, names in sections:
                 for name in names:
                     if name in section.model_fields_set and getattr(section, name) is not None:
                         yield (*key, name), "model.base has settled this already; leave one of the two out"
-        elif self.train.teacher is not None:
+        else:
             for name in LEARNED:
-                if name in self.data.tokens.model_fields_set:
+                if self.train.teacher is not None and name in self.data.tokens.model_fields_set:
                     yield ("data", "tokens", name), "the vocabulary is that of train.objective.teacher; leave it out"
+            for name in NEW:
+                if getattr(self.data.tokens, name):
+                    why = "there is no model.base whose vocabulary could get more tokens; leave it out"
+                    yield ("data", "tokens", name), why
         yield from self._of_examples()
         yield from self._of_likelihoods()
         optimizer = self.train.optimizer_for(is_trained=self.model.base is not None)

@@ -41,6 +41,7 @@ from rhapsode.train.signals import stop_wishes
 from rhapsode.train.trackers import trackers
 from rhapsode.train.trainer import Trainer
 from rhapsode.weights.checkpoint import MERGED, TrainingState, checkpoints, read_state
+from rhapsode.weights.extend import ROWS
 from rhapsode.weights.merge.adapter import LostInRounding, merge_adapter
 
 SHOWN_CHANGES = 20
@@ -310,7 +311,7 @@ def _evidence(plan: Plan) -> Evidence:
         inputs, known = inputs | {"teacher": plan.teacher.sha256}, known | {"teacher": plan.teacher.title}
     if (base := plan.base) is None:
         return Evidence(inputs, recipe, card, known | ({FACT: DOCUMENTS} if plan.train.begin is None else {}), papers)
-    facts = {**known, "base": base.title, **({FACT: base.facts[FACT]} if FACT in base.facts else {})}
+    facts = {**known, "base": base.title, **{key: base.facts[key] for key in (FACT, ROWS) if key in base.facts}}
     return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, papers, str(base.directory.absolute()))
 
 

@@ -20,7 +20,6 @@ from rhapsode.corpus.packing import Packing
 from rhapsode.kernels.cross_entropy import chunk_of
 from rhapsode.kernels.peak import measure_peak_flops
 from rhapsode.kernels.scores import AT_ONCE
-from rhapsode.model.adapter import targets
 from rhapsode.model.parameters import shapes
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.masters import height_of
@@ -28,6 +27,7 @@ from rhapsode.train.objectives.registry import needs_reference, own_share, sampl
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
 from rhapsode.train.trainer import PRECISIONS, Data, Trainer
+from rhapsode.weights.adapter import slots
 
 
 class Length(NamedTuple):
@@ -71,7 +71,8 @@ def memory_floor(plan: TrainPlan) -> int:
     compute = PRECISIONS[plan.precision].itemsize
     spec, is_frozen = plan.spec, plan.adapter is not None
     scored = min(chunk_of(spec.vocab_size), plan.micro_batch_rows * plan.context)
-    loss = spec.vocab_size * ((0 if is_frozen else 4 * spec.width) + compute * scored)
+    has_rows = plan.adapter is None or bool(plan.adapter.tokens)
+    loss = spec.vocab_size * ((4 * spec.width if has_rows else 0) + compute * scored)
     weights = compute * spec.parameters if plan.storage in (None, "bf16") else spec.parameters // 2
     copies = 2 if needs_reference(plan.objective) and not is_frozen else 1
     own = trained(plan) * (4 * 2 + compute) + weights * copies + 4 * moments(plan) + loss
@@ -91,8 +92,7 @@ def trained(plan: TrainPlan) -> int:
     """Numbers that are trained: all of the model, or those of its adapter."""
     if plan.adapter is None:
         return plan.spec.parameters
-    tensors = (t.tensors(plan.adapter) for t in targets(plan.spec, plan.adapter))
-    return sum(math.prod(shape) for found in tensors for shape in found.values())
+    return sum(math.prod(slot.shape) for slot in slots(plan.spec, plan.adapter).values())
 
 
 def saving_bytes(plan: TrainPlan) -> int:

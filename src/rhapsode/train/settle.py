@@ -5,6 +5,7 @@ Free of torch: what must be known of the machine is handed in as `Here`.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from rhapsode.core.errors import PlanRefused
@@ -91,6 +92,7 @@ def settle(
     asked: Prompts | None = None,
     prompts: Sequence[str] = (),
     teacher: Teacher | None = None,
+    new_tokens: Sequence[int] = (),
     here: Here = ORDINARY,
 ) -> tuple[TrainPlan, list[Decision]]:
     """Derive what the recipe leaves open.
@@ -104,6 +106,7 @@ def settle(
         asked: where answers are sampled, what the examples ask.
         prompts: of the recipe, to look at the model with.
         teacher: what the objective learns from, where it names one.
+        new_tokens: those that the base was given rows for: an adapter learns these too.
 
     Raises:
         PlanRefused: a batch would be larger than all of the data, ranks cannot divide the model as asked, or the
@@ -163,7 +166,7 @@ def settle(
         parallel=parallel,
         tensor=config.tensor,
         objective=objective.model_dump(exclude={"teacher"}),
-        adapter=None if config.adapter is None else config.adapter.spec,
+        adapter=None if config.adapter is None else replace(config.adapter.spec, tokens=tuple(new_tokens)),
         storage=config.storage,
         teacher=teacher,
     )

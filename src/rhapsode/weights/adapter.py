@@ -16,7 +16,7 @@ from torch import Tensor
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.manifest import is_complete, verify
 from rhapsode.kernels.storage import Storage
-from rhapsode.model.adapter import adapt, freeze, targets
+from rhapsode.model.adapter import adapt, freeze, targets, token_rows
 from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.spec import ModelSpec
@@ -34,6 +34,8 @@ PICKLE = "adapter_model.bin"
 BASE = "rhapsode.base"
 """A word beside the tensors: the digest of the model directory that the adapter was trained on."""
 SPELLED = {"A": "lora_A.weight", "B": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
+ROWS = re.compile(r"base_model\.model\.(.+)\.token_adapter\.trainable_tokens_delta")
+"""Rows of new tokens; PEFT calls them a difference, but they are the rows themselves."""
 NAME = re.compile(r"base_model\.model\.(.+)\.(?:lora_A\.weight|lora_B\.weight|lora_magnitude_vector)")
 
 
@@ -66,10 +68,15 @@ class OnDisk(NamedTuple):
 
 def slots(spec: ModelSpec, adapter: AdapterSpec) -> dict[str, OnDisk]:
     """By the name of the parameter, where everything that the adapter learns lies on disk."""
-    return {
+    low_rank = {
         target.parameter(tensor): OnDisk(f"base_model.model.{target.module}.{SPELLED[tensor]}", shape)
         for target in targets(spec, adapter)
         for tensor, shape in target.tensors(adapter).items()
+    }
+    shape = (len(adapter.tokens), spec.width)
+    return low_rank | {
+        name: OnDisk(f"base_model.model.{module}.token_adapter.trainable_tokens_delta", shape)
+        for name, module in token_rows(spec, adapter).items()
     }
 
 
@@ -114,7 +121,7 @@ def read_adapter(directory: Path, *, spec: ModelSpec) -> Adapter:
     where = directory / CONFIG
     config = read_object(where)
     with TensorFile(directory / TENSORS) as file:
-        modules = {_module(name, where=file.path) for name in file.tensors}
+        modules = {_module(name, where=file.path) for name in file.tensors if not ROWS.fullmatch(name)}
         adapter = read_adapter_config(config, spec=spec, modules=modules, where=str(where))
         places = slots(spec, adapter)
         _check(places, file.tensors, where=file.path)
@@ -135,7 +142,8 @@ def load_adapter(model: Decoder, directory: Path, *, base: str, storage: Storage
     """
     found = read_adapter(directory, spec=model.spec)
     check_base(found, base, where=directory)
-    if found.spec.kind == "lora" and not any(value.any() for name, value in found.weights.items() if name[-2:] == ".B"):
+    changing = [value for name, value in found.weights.items() if name.endswith((".B", ".rows"))]
+    if found.spec.kind == "lora" and not any(value.any() for value in changing):
         raise _idle(directory, "every lora_B is zero")
     freeze(model, storage=storage)
     before = probe(model)
