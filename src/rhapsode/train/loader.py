@@ -27,11 +27,11 @@ class Batches(Protocol):
         """What was found out while the last batch was made, for the curves."""
         ...
 
-    def rows_of(self, place: int) -> list[int]:
+    def rows_of(self, place: int, /) -> list[int]:
         """What the step is made of, by number: packed rows, or prompts."""
         ...
 
-    def __call__(self, place: int) -> Batch:
+    def __call__(self, place: int, /) -> Batch:
         """The step's rows on the device; without one, there is nothing to learn from."""
         ...
 

@@ -41,7 +41,7 @@ def needs_reference(settled: Mapping[str, Any]) -> bool:
 
 def samples_answers(settled: Mapping[str, Any]) -> bool:
     """Whether it learns from answers of the model itself, so that the data only asks."""
-    return settled["name"] == "grpo"
+    return bool(settled["name"] == "grpo")
 
 
 def own_share(settled: Mapping[str, Any]) -> float:
