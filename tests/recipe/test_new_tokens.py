@@ -164,8 +164,10 @@ def test_beside_an_adapter_the_new_rows_are_trained_and_no_others(based_path: Pa
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["trainable_token_indices"] == {"embed_tokens": list(plan.train.adapter.tokens)}
     assert config["base_model_name_or_path"] == str(plan.base.directory.absolute())
-    before, after = (load_model(path).embedding.weight for path in (plan.base.directory, model))
-    moved = (after - before).abs().amax(1) > 1e-4
+    before, after = (
+        load_model(path, dtype=torch.bfloat16).embedding.weight for path in (plan.base.directory, model)
+    )  # as they are merged
+    moved = (after != before).any(1)
     assert moved[first : first + 60].sum() > 30
     assert not moved[:first].any()
 
