@@ -79,6 +79,18 @@ def test_prompts_that_differ_in_case_alone_are_one_group():
     assert groups[0] == groups[1] != groups[2]
 
 
+def test_what_a_field_keeps_together_is_one_group(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n} + {n * 7} =", "completion": f" {n * 8}", "who": f"p{n % 3}"} for n in range(12)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = DataConfig.model_validate(
+        {"examples": [{"path": "rows.jsonl"}], "split": {"group": "who", "validation": 0.4}}
+    )
+    corpus = prepare_examples(config, root=tmp_path / "corpora", base=tmp_path, events=Events())
+    items = [item for side in ("train", "validation") for item in items_of(corpus, split=side, events=Events())]
+    assert len(items) == 12
+    assert len({item.group for item in items}) == 3
+
+
 def test_a_corpus_of_examples_becomes_items_and_the_rest_is_told(tmp_path: Path) -> None:
     rows = [{"prompt": f"{n} + 1 =", "completion": f" {n + 1}"} for n in range(40)]
     (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -51,8 +51,8 @@ class Split(NamedTuple):
     def without(self, side: Side, gone: Mask) -> "Split":
         return self._replace(sides={**self.sides, side: self.sides[side].only(~gone)})
 
-    def count(self) -> Balance:
-        shared = len(np.intersect1d(*(self.sides[side].texts for side in SIDES)))
+    def totals(self) -> Balance:
+        shared = len(np.intersect1d(self.sides["train"].texts, self.sides["validation"].texts))
         counts = {
             side: Count(len(rows.positions), len(np.unique(rows.positions)), int(rows.sizes.sum()))
             for side, rows in self.sides.items()

@@ -98,7 +98,7 @@ def _write(config: DataConfig, inputs: Sequence[Input], work: Writing, events: E
         sorter.leave_out(twice)
     sorter.accounts.close()
     gone = np.isin(np.arange(len(split.sides["train"].texts)), [one.number for one in twice])
-    result = split.without("train", gone).count()
+    result = split.without("train", gone).totals()
     if config.split.validation and not result.sides["validation"].documents:
         raise RhapsodeError(
             f"cannot hold anything out: all examples have the same {config.split.field or 'prompt'}",
