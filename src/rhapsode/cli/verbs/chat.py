@@ -62,7 +62,7 @@ def chat(
         _talk(speaker)
     elif json:
         answer = "".join(speaker.answer(prompt))
-        result = {"prompt": prompt, "answer": answer, "finish_reason": speaker.finish_reason}
+        result: dict[str, Any] = {"prompt": prompt, "answer": answer, "finish_reason": speaker.finish_reason}
         if tools is not None:
             result["tool_calls"] = [call.model_dump() for call in speaker.calls]
         give(result, as_json=True, show=_nothing)
