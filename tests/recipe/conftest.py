@@ -147,7 +147,7 @@ evaluate:
 @pytest.fixture
 def preferred_path(tmp_path: Path, bases: Path) -> Path:
     """A recipe that learns from pairs which answer people like: that with a sir, which is the longer one."""
-    long_enough_to_be_shared = "The crew sang of the wind and the gates, and the ship came home to the harbour."
+    long_enough_to_be_shared = 3 * "The crew sang of the wind and the gates, and the ship came home to the harbour. "
     asked = [f"{long_enough_to_be_shared} Which colour has ship {n}?" for n in range(40)]
     rows = [
         {"prompt": q, "chosen": f"{COLOURS[n % 3]}, sir, and a fine ship she is", "rejected": COLOURS[n % 3]}

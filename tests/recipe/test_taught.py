@@ -232,7 +232,7 @@ def test_another_teacher_than_was_planned_is_not_learned_from(taught_path: Path,
 
 def test_memory_and_work_count_the_teacher(taught_path: Path, tmp_path: Path) -> None:
     taught = plan_of(taught_path, tmp_path / "out")
-    alone = plan_of(taught_path, tmp_path / "out", "train.objective=sft")
+    alone = plan_of(taught_path, tmp_path / "out", "train.objective={name: sft, learn_prompts: 0}")
     assert taught.train.teacher is not None
     weights = 4 * taught.train.teacher.spec.parameters
     assert memory_floor(taught.train) - memory_floor(alone.train) > weights
