@@ -147,7 +147,8 @@ def measure_speed(plan: TrainPlan, data: Data, *, device: torch.device, base: Pa
     """Tokens a second that steps of this plan learn from; of sampled answers, as if each were as long as it may be."""
     pace = _pace(Trainer(plan, data, device=device, base=base), length=TO_KNOW)
     if samples_answers(plan.objective):
-        return plan.batch_rows * plan.objective["answers"] * plan.objective["max_tokens"] / pace.seconds
+        longest: int = plan.objective["answers"] * plan.objective["max_tokens"]
+        return plan.batch_rows * longest / pace.seconds
     return pace.tokens_per_second
 
 
