@@ -36,7 +36,7 @@ def make_objective(
 
 def needs_reference(settled: Mapping[str, Any]) -> bool:
     """Whether it compares with the model of before."""
-    return settled["name"] in ("dpo", "ipo") or settled.get("divergence_cost", 0) > 0
+    return settled["name"] in ("dpo", "ipo") or bool(settled.get("divergence_cost"))
 
 
 def samples_answers(settled: Mapping[str, Any]) -> bool:
