@@ -174,8 +174,8 @@ def measure_speed(
     """Tokens a second that steps of this plan learn from; of sampled answers, as if each were as long as it may be."""
     pace = _pace(Trainer(plan, data, device=device, base=base, teacher=teacher), length=TO_KNOW)
     if samples_answers(plan.objective):
-        most: int = plan.objective["answers"] * plan.objective["max_tokens"]
-        return plan.batch_rows * most / pace.seconds
+        longest: int = plan.objective["answers"] * plan.objective["max_tokens"]
+        return plan.batch_rows * longest / pace.seconds
     return pace.tokens_per_second
 
 

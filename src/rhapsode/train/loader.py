@@ -67,16 +67,16 @@ class Loader:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._next: tuple[int, Future[Batch]] | None = None
 
-    def rows_of(self, step: int) -> list[int]:
-        return order(step, count=self._rows, total=self._packing.num_rows, seed=self._seed)
+    def rows_of(self, place: int) -> list[int]:
+        return order(place, count=self._rows, total=self._packing.num_rows, seed=self._seed)
 
-    def __call__(self, step: int) -> Batch:
+    def __call__(self, place: int) -> Batch:
         """The rows of a step on the device; those of the one after it are begun."""
-        found = self._next[1].result() if self._next is not None and self._next[0] == step else self._laid_out(step)
-        self._next = step + 1, self._thread.submit(self._laid_out, step + 1)
+        found = self._next[1].result() if self._next is not None and self._next[0] == place else self._laid_out(place)
+        self._next = place + 1, self._thread.submit(self._laid_out, place + 1)
         return found.map(lambda tensor: tensor.to(self._device, non_blocking=True))
 
-    def _laid_out(self, step: int) -> Batch:
-        rows = batch(self._split, self._packing, self.rows_of(step)[self._share], pad=self._pad, begin=self._begin)
+    def _laid_out(self, place: int) -> Batch:
+        rows = batch(self._split, self._packing, self.rows_of(place)[self._share], pad=self._pad, begin=self._begin)
         found = to_batch(rows, device=torch.device("cpu"))
         return found.map(lambda tensor: tensor.pin_memory()) if self._device.type == "cuda" else found

@@ -36,7 +36,10 @@ class Batch(NamedTuple):
 
     def split(self, rows: int) -> list["Batch"]:
         """Micro-batches of at most `rows` rows."""
-        return [self.map(lambda t, start=start: t[start : start + rows]) for start in range(0, len(self.ids), rows)]
+        return [self._rows(slice(start, start + rows)) for start in range(0, len(self.ids), rows)]
+
+    def _rows(self, which: slice) -> "Batch":
+        return self.map(lambda tensor: tensor[which])
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The same done to every tensor that is there."""

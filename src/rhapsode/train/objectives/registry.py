@@ -36,12 +36,13 @@ def make_objective(
 
 def needs_reference(settled: Mapping[str, Any]) -> bool:
     """Whether it compares with the model of before."""
-    return settled["name"] in ("dpo", "ipo") or settled.get("divergence_cost", 0) > 0
+    return settled["name"] in ("dpo", "ipo") or bool(settled.get("divergence_cost"))
 
 
 def samples_answers(settled: Mapping[str, Any]) -> bool:
     """Whether it learns from answers of the model itself, so that the data only asks."""
-    return settled["name"] == "grpo"
+    name: str = settled["name"]
+    return name == "grpo"
 
 
 def own_share(settled: Mapping[str, Any]) -> float:
