@@ -30,7 +30,7 @@ SENTENCES = {
     "{path}/report.json tells",
     "tokens": "{tokens:,} tokens to learn from, {bytes_per_token:.2f} bytes each, in {rows:,} rows of {context}, "
     "{efficiency:.1%} filled; {held_out_documents} documents are held out and never trained on",
-    "examples": "{examples:,} examples ({family}), {learned:,} tokens to learn of {read:,} to read, in {rows:,} rows "
+    "examples": "{examples:,} examples ({of}), {learned:,} tokens to learn of {read:,} to read, in {rows:,} rows "
     "of {context}, {efficiency:.1%} filled; {held_out:,} examples are held out and never trained on",
     "changed": "The plan has changed since it was last made ({hashes}):\n{listed}",
     "saved": "saved {path}",

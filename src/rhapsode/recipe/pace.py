@@ -20,6 +20,7 @@ from rhapsode.kernels.peak import measure_peak_flops
 from rhapsode.recipe.first import First
 from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.train.forecast import measure_speed
+from rhapsode.train.objectives.balance import balance_of
 from rhapsode.train.plan import Decision, TrainPlan
 from rhapsode.train.ranks.ranks import Ranks
 from rhapsode.train.settle import Here, settle
@@ -61,6 +62,7 @@ def settle_here(
         num_rows=data.training.num_rows,
         num_targets=data.training.num_targets,
         examples=data.tokens.manifest.facts.get("examples"),
+        balance=balance_of(data.tokens.split("train").roles),
         prompts=recipe.task.prompts,
     )
     if recipe.train.budget.unit != "seconds":

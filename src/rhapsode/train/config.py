@@ -105,8 +105,8 @@ class TrainConfig(Config):
 
     objective: ObjectiveField | None = Field(
         default=None,
-        description="What an answer is worth: next_token (text), sft (answers), dpo, ipo, orpo, simpo (preferences); "
-        "its name alone, or with its numbers. If absent, what the data is made for.",
+        description="What an answer is worth: next_token (text), sft (answers), dpo, ipo, orpo, simpo (preferences), "
+        "kto (feedback); its name alone, or with its numbers. If absent, what the data is made for.",
     )
     adapter: AdapterConfig | None = Field(
         default=None,

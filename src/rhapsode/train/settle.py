@@ -12,7 +12,8 @@ from rhapsode.core.units import GiB, format_bytes, format_count
 from rhapsode.model.narrow import narrow
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
-from rhapsode.train.objectives.config import DEFAULTS, FOR, ObjectiveConfig
+from rhapsode.train.objectives.balance import Balance, balanced
+from rhapsode.train.objectives.config import DEFAULTS, FOR, KtoConfig, ObjectiveConfig
 from rhapsode.train.plan import Decision, TrainPlan
 from rhapsode.train.time_left import FORWARD_SHARE
 
@@ -30,6 +31,7 @@ ADAPTER_FASTER = 10
 """A change of low rank wants a rate so much higher than the weights beside which it stands (Schulman 2025)."""
 PREFERENCE_GENTLER = 10
 """Preferences say little of how to write; steps as large as for answers would make a model forget it."""
+JUDGED = ("preferences", "feedback")
 BASE_SCHEDULE_REASON = ": slow while AdamW's moments fill, then down to nothing all the way"
 BASE_OPTIMIZER_REASON = "the base was made by it or its like; Muon would move every direction of a matrix alike"
 
@@ -84,6 +86,7 @@ def settle(
     num_rows: int,
     num_targets: int,
     examples: str | None = None,
+    balance: Balance | None = None,
     prompts: Sequence[str] = (),
     here: Here = ORDINARY,
 ) -> tuple[TrainPlan, list[Decision]]:
@@ -95,6 +98,7 @@ def settle(
         num_rows: packed rows in the training data.
         num_targets: tokens to predict in one pass over it.
         examples: what the examples are made for; None is text.
+        balance: of feedback, how many answers are good and how many bad.
         prompts: of the recipe, to look at the model with.
 
     Raises:
@@ -103,7 +107,7 @@ def settle(
     """
     is_trained, own = base is not None, _own(config, spec, here=here)
     asked = _asked_tokens(config, num_targets, here)
-    objective, learned = _objective(config, examples)
+    objective, learned = _objective(config, examples, balance)
     read, least = (asked * num_rows * context / num_targets, LEAST_OF_EXAMPLES) if examples else (asked, LEAST_BATCH)
     rows, batch = _batch(config, context, read, num_rows=num_rows, least=least)
     tokens_per_step, batch_tokens = rows * num_targets / num_rows, rows * context
@@ -192,7 +196,9 @@ def _precision(config: TrainConfig, here: Here) -> tuple[str, list[Decision]]:
     return found, [Decision("precision", found, "the faster in a matrix product on this machine; masters are fp32")]
 
 
-def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConfig, list[Decision]]:
+def _objective(
+    config: TrainConfig, examples: str | None, balance: Balance | None
+) -> tuple[ObjectiveConfig, list[Decision]]:
     """What is learned, and of which weights."""
     if examples not in DEFAULTS and config.objective is None:
         raise PlanRefused(f"nothing is learned from {examples} yet", "give answers, or pairs of them")
@@ -205,14 +211,29 @@ def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConf
         )
     if examples is None and config.adapter is None:
         return found, []
-    numbers = ", ".join(f"{key} {value:g}" for key, value in found.model_dump().items() if key != "name")
+    found, weighed = _weighed(found, balance)
+    given = found.model_dump(exclude={"name"}, exclude_none=True)
+    numbers = ", ".join(f"{key} {value:g}" for key, value in given.items())
     why = "train.objective" if config.objective else f"what {examples or 'text'} is for"
     learned = [Decision("objective", f"{found.name}{f' ({numbers})' if numbers else ''}", why)]
     if (adapter := config.adapter) is not None:
         kind = f"{adapter.kind}, rank {adapter.rank}, of {', '.join(adapter.targets)}"
         kept = f"; the weights beside it are frozen{f' and kept as {config.storage}' if config.storage else ''}"
         learned.append(Decision("adapter", kind, f"train.adapter{kept}"))
-    return found, learned
+    return found, learned + weighed
+
+
+def _weighed(found: ObjectiveConfig, balance: Balance | None) -> tuple[ObjectiveConfig, list[Decision]]:
+    """With the weights of good and bad answers, where it has any and nobody has given both."""
+    if not isinstance(found, KtoConfig) or None not in (found.good_weight, found.bad_weight):
+        return found, []
+    assert balance is not None, "feedback is good or bad"
+    weights = balanced(balance)
+    found = found.model_copy(
+        update={"good_weight": found.good_weight or weights.good, "bad_weight": found.bad_weight or weights.bad}
+    )
+    why = f"{balance.good:,} good and {balance.bad:,} bad answers; weighted they are to be as 1 : 1 to 4 : 3"
+    return found, [Decision("weights of good and bad", f"{found.good_weight:.4g} and {found.bad_weight:.4g}", why)]
 
 
 def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int, least: int) -> tuple[int, Decision]:
@@ -309,8 +330,8 @@ def _rates(
     gentler, less = (1 / GENTLER, f" / {GENTLER}, as the weights are trained already") if is_trained else (1.0, "")
     if config.adapter is not None:
         gentler, less = gentler * ADAPTER_FASTER, f"{less}, x {ADAPTER_FASTER} for an adapter"
-    if examples == "preferences":
-        gentler, less = gentler / PREFERENCE_GENTLER, f"{less}, / {PREFERENCE_GENTLER} for preferences"
+    if examples in JUDGED:
+        gentler, less = gentler / PREFERENCE_GENTLER, f"{less}, / {PREFERENCE_GENTLER} for {examples}"
     rate, beside = config.learning_rate, config.embedding_learning_rate or EMBEDDING_RATE * scale * gentler
     if config.optimizer_for(is_trained=is_trained) == "adamw":
         chosen = [Decision("optimizer", "AdamW", BASE_OPTIMIZER_REASON)] if config.optimizer is None else []

@@ -191,7 +191,7 @@ def _whole(
     model = model.to(PRECISIONS[plan.precision])
     if objective is None:
         reference = _reference(plan, model) if needs_reference(plan.objective) else None
-        objective = make_objective(plan.objective, reference=reference)
+        objective = make_objective(plan.objective, reference=reference, ranks=ranks)
     return _Made(model, masters, make_optimizer(plan, masters), objective)
 
 

@@ -70,8 +70,10 @@ def pairs_of(model: Decoder, batch: Batch, *, is_mean: bool) -> Pairs:
 
 
 def _sequences(batch: Batch, kept: Tensor) -> tuple[Tensor, int]:
-    """For each learned token the number of its answer: 2p is the chosen one of pair p, 2p + 1 the rejected one."""
+    """For each learned token the number of its answer: of pair p 2p is that in an odd branch, such as the chosen one,
+    and 2p + 1 that in an even branch.
+    """
     rows_BT = torch.arange(len(batch.ids), device=batch.ids.device)[:, None].expand_as(batch.ids)
     trees_N = (rows_BT * (batch.documents.max() + 1) + batch.documents).flatten()[kept]
     pairs, pair_N = torch.unique(trees_N, return_inverse=True)
-    return 2 * pair_N + batch.branches.flatten()[kept] - 1, 2 * len(pairs)
+    return 2 * pair_N + (batch.branches.flatten()[kept] - 1) % 2, 2 * len(pairs)
