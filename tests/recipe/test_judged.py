@@ -1,6 +1,7 @@
 """What is tuned on what people like is judged by whether it tells apart held-out answers, before and after."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from rhapsode.recipe.load import load_recipe
 from rhapsode.recipe.plan import make_plan
 from rhapsode.recipe.recipe import dump_recipe
 from rhapsode.recipe.run import plan_run, train_run, walking
+from rhapsode.weights.checkpoint import checkpoints
 from rhapsode.weights.directory import load_model
 
 
@@ -164,3 +166,21 @@ def test_every_answer_borrows_one_to_something_else_and_always_the_same(rated_pa
         start = int(learned.argmax())
         assert own[:start].tolist() == other[:start].tolist()
         assert other.tolist() == splits[1].document(first + 1).tolist()
+
+
+def test_a_run_on_feedback_that_is_resumed_ends_in_the_same_bytes(rated_path: Path, tmp_path: Path) -> None:
+    loaded = load_recipe(rated_path, ["train.budget=4 steps", "train.save_every=2", "train.micro_batch_rows=1"])
+    ends = []
+    for name, is_cut in (("whole", False), ("part", True)):
+        layout = Layout(tmp_path / name)
+        for is_resumed in (False, True) if is_cut else (False,):
+            with walking(loaded, layout=layout, events=Events(), resume=is_resumed) as walk:
+                plan, cost = plan_run(loaded, layout=layout, events=Events())
+                train_run(walk, plan, cost, resume=is_resumed)
+            if is_cut and not is_resumed:
+                for path in (*checkpoints(walk.run_dir)[1:], walk.run_dir / "model"):
+                    shutil.rmtree(path)
+        last = checkpoints(walk.run_dir)[-1]
+        files = ("adapter_model.safetensors", "training/optimizer.safetensors")
+        ends.append([(last / file).read_bytes() for file in files])
+    assert ends[0] == ends[1]

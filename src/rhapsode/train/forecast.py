@@ -130,13 +130,17 @@ def forecast(
 def operations_per_token(plan: TrainPlan, training: Packing) -> float:
     """What a learned token costs, those that are only read included: they need no projection to the vocabulary.
 
-    Frozen weights need no gradient of their own, so of three products two are left; a reference adds one forward.
+    Frozen weights need no gradient of their own, so of three products two are left; a reference adds one forward. Of
+    blocks below the adapter there is no way back, and their way there is the reference's too.
     """
     spec = plan.spec
     head = 6 * spec.vocab_size * spec.width
     blocks = spec.flops_per_token(plan.context) - head
-    share = (2 / 3 if plan.adapter is not None else 1) + (1 / 3 if needs_reference(plan.objective) else 0)
-    return share * (blocks * training.num_places / max(1, training.num_targets) + head)
+    beside = 1 / 3 if needs_reference(plan.objective) else 0
+    share = (2 / 3 if plan.adapter is not None else 1) + beside
+    once = min(plan.adapter.layers or (0,)) / len(spec.layers) if plan.adapter is not None else 0
+    above = share - once * (1 / 3 + beside)
+    return above * blocks * training.num_places / max(1, training.num_targets) + share * head
 
 
 def measure_speed(plan: TrainPlan, data: Data, *, device: torch.device, base: Path | None = None) -> float:

@@ -221,3 +221,23 @@ def test_the_loop_learns_to_tell_good_from_bad() -> None:
         optimizer.step()
     assert abs(gaps[0]) < 1e-5
     assert gaps[-1] > 0.05
+
+
+def test_blocks_below_the_adapter_are_computed_once_for_what_is_found_before_the_gradient() -> None:
+    """The plain twin has a reference of its own, and so nothing in common with it."""
+    model, (batch, _) = make_decoder(make_spec(), std=0.1, dtype=torch.float64), make_batch(is_shared=True)
+    adapt(model, AdapterSpec(rank=4, alpha=8, layers=(len(model.layers) - 1,)), seed=0)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.add_(0.1 * name.endswith(".B"))
+    twin, calls = copy.deepcopy(model), [0] * len(model.layers)
+    for index, block in enumerate(model.layers):
+        block.register_forward_hook(lambda *_, index=index: calls.__setitem__(index, calls[index] + 1))
+    losses = []
+    for policy, before in ((model, model), (twin, copy.deepcopy(twin))):
+        objective = Feedback(KTO, reference=Reference(before, lambda before=before: without_adapters(before)))
+        objective.begin(policy, [batch])
+        losses.append(objective(policy, batch))
+    assert calls == [2] * (len(calls) - 1) + [3]
+    torch.testing.assert_close(losses[0].total, losses[1].total, rtol=1e-12, atol=0)
+    torch.testing.assert_close(losses[0].measures, losses[1].measures, rtol=1e-10, atol=1e-13)

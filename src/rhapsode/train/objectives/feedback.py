@@ -20,7 +20,7 @@ from rhapsode.train.memory import is_out_of_memory
 from rhapsode.train.objective import Batch
 from rhapsode.train.objectives.kto import divergence_sum, kto
 from rhapsode.train.objectives.loss import Loss
-from rhapsode.train.objectives.pairs import Reference, pairs_of
+from rhapsode.train.objectives.pairs import Reference, pairs_of, shared_below
 from rhapsode.train.ranks.ranks import ALONE, Ranks
 
 WIDTHS = 64
@@ -59,10 +59,13 @@ class Feedback:
         self._before, sums, failure = [], [0.0, 0.0, 0.0, 0.0], None
         try:
             for batch in step:
+                lower = shared_below(model, self._reference, batch)
                 with self._reference.context():
-                    own_S, others_S = pairs_of(self._reference.model, batch, is_mean=False)
+                    own_S, others_S = pairs_of(self._reference.model, batch, is_mean=False, lower=lower)
                 self._before.append((batch, own_S))
-                policy_S = pairs_of(model, _shorter(batch, is_own=False), is_mean=False).rejected
+                places = _Places.of(batch, is_own=False)
+                lower = None if lower is None else lower._replace(hidden=places.taken(lower.hidden))
+                policy_S = pairs_of(model, places.batch(batch), is_mean=False, lower=lower).rejected
                 gone, good_S = divergence_sum(policy_S, others_S), good_of(batch)
                 found = (float(gone.total), gone.num_terms, int(good_S.sum()), int((~good_S).sum()))
                 sums = [before + now for before, now in zip(sums, found, strict=True)]
@@ -77,7 +80,7 @@ class Feedback:
 
     def __call__(self, model: Decoder, batch: Batch) -> Loss:
         before_S = next(found for known, found in self._before if known is batch)
-        own = _shorter(batch, is_own=True)
+        own = _Places.of(batch, is_own=True).batch(batch)
         policy_S, good_S = pairs_of(model, own, is_mean=False).chosen, good_of(own)
         found, step = kto(policy_S, before_S, good_S, divergence=self._step.divergence, **self._numbers), self._step
         terms, given = step.good + step.bad, found.measures
@@ -101,20 +104,35 @@ def good_of(batch: Batch) -> Tensor:
     return found
 
 
-def _shorter(batch: Batch, *, is_own: bool) -> Batch:
-    """The same trees with their own answers alone, or with the others alone; trunks stay."""
-    is_kept = (batch.documents > 0) & ((batch.branches == 0) | ((batch.branches % 2 == 1) == is_own))
-    width = -(-int(is_kept.sum(1).max()) // WIDTHS) * WIDTHS
-    order = (~is_kept).int().argsort(dim=1, stable=True)[:, :width]
-    inside = is_kept.gather(1, order)
+class _Places(NamedTuple):
+    """The places of some trees' trunks and of one kind of their answers, in rows that are shorter; [B,T'] each.
 
-    def taken(places: Tensor, *, elsewhere: int) -> Tensor:
-        return places.gather(1, order).where(inside, elsewhere)
+    Attributes:
+        order: where each place was.
+        inside: whether it is one at all.
+    """
 
-    return batch._replace(
-        ids=batch.ids.gather(1, order),
-        targets=taken(batch.targets, elsewhere=IGNORE),
-        positions=taken(batch.positions, elsewhere=0),
-        documents=taken(batch.documents, elsewhere=0),
-        branches=taken(batch.branches, elsewhere=0),
-    )
+    order: Tensor
+    inside: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, *, is_own: bool) -> "_Places":
+        """Those of the own answers, or of the others."""
+        is_kept = (batch.documents > 0) & ((batch.branches == 0) | ((batch.branches % 2 == 1) == is_own))
+        width = -(-int(is_kept.sum(1).max()) // WIDTHS) * WIDTHS
+        order = (~is_kept).int().argsort(dim=1, stable=True)[:, :width]
+        return cls(order, is_kept.gather(1, order))
+
+    def taken(self, values: Tensor) -> Tensor:
+        """Of [B,T,...] what stands there."""
+        return values[torch.arange(len(values), device=values.device)[:, None], self.order]
+
+    def batch(self, batch: Batch) -> Batch:
+        """The rows that are left."""
+        return batch._replace(
+            ids=self.taken(batch.ids),
+            targets=self.taken(batch.targets).where(self.inside, IGNORE),
+            positions=self.taken(batch.positions).where(self.inside, 0),
+            documents=self.taken(batch.documents).where(self.inside, 0),
+            branches=self.taken(batch.branches).where(self.inside, 0),
+        )
