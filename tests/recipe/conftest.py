@@ -147,7 +147,7 @@ evaluate:
 @pytest.fixture
 def preferred_path(tmp_path: Path, bases: Path) -> Path:
     """A recipe that learns from pairs which answer people like: that with a sir, which is the longer one."""
-    long_enough_to_be_shared = 3 * "The crew sang of the wind and the gates, and the ship came home to the harbour. "
+    long_enough_to_be_shared = "Zeus, Hera, Athena, Apollo, Artemis, Hermes, Ares and Dionysos quarrel about quays."
     asked = [f"{long_enough_to_be_shared} Which colour has ship {n}?" for n in range(40)]
     rows = [
         {"prompt": q, "chosen": f"{COLOURS[n % 3]}, sir, and a fine ship she is", "rejected": COLOURS[n % 3]}
@@ -157,6 +157,19 @@ def preferred_path(tmp_path: Path, bases: Path) -> Path:
     (tmp_path / "bases").symlink_to(bases)
     path = tmp_path / "prefers.yaml"
     path.write_text(PREFERRED)
+    return path
+
+
+@pytest.fixture
+def rated_path(preferred_path: Path) -> Path:
+    """The same answers one by one, good or bad: a third as many bad ones."""
+    rows = [json.loads(line) for line in (preferred_path.parent / "pairs.jsonl").read_text().splitlines()]
+    rated = [{"prompt": row["prompt"], "completion": row["chosen"], "label": True} for row in rows]
+    rated += [{"prompt": row["prompt"], "completion": row["rejected"], "label": False} for row in rows[::3]]
+    (preferred_path.parent / "rated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rated))
+    path = preferred_path.with_name("rated.yaml")
+    named = PREFERRED.replace("pairs.jsonl", "rated.jsonl").replace("prefers", "rated")
+    path.write_text(named.replace("[pairs_reward, pairs, pairs_per_token]", "[feedback_reward, feedback_per_token]"))
     return path
 
 

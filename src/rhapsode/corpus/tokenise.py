@@ -7,7 +7,7 @@ never stale and never made twice.
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from rhapsode.core.events import Events
 from rhapsode.core.manifest import Writing, digest, file_sha256, is_complete, read_manifest, value_sha256, writing
 from rhapsode.corpus.documents import Document, iter_documents
 from rhapsode.corpus.examples.encode import encode
-from rhapsode.corpus.examples.example import example_of, is_said, said
+from rhapsode.corpus.examples.example import Messages, example_of, is_said, said
+from rhapsode.corpus.examples.mismatch import mismatched
 from rhapsode.corpus.new_tokens import extend_tokenizer, find_new_tokens, write_extended
 from rhapsode.corpus.sample import Sizes, choose, measure, take
 from rhapsode.corpus.token_files import Entry, TokenWriter, token_dtype
-from rhapsode.corpus.tokens import KIND, SPLITS
+from rhapsode.corpus.tokens import KIND, MISMATCHED, SPLITS
 from rhapsode.corpus.tokens_config import NEW, TokensConfig
 from rhapsode.text.templates import suitable
 from rhapsode.text.tokenizer import Tokenizer, train_tokenizer
@@ -32,7 +33,7 @@ from rhapsode.text.tokenizer import Tokenizer, train_tokenizer
 REPORT = "report.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
-_FORMAT = 2  # of the directory; a change makes all cached tokens unknown
+_FORMAT = 3  # of the directory; a change makes all cached tokens unknown
 _BATCH_BYTES = 4_000_000
 _TOLD_EVERY_BYTES = 1_000_000
 _SOURCES_IN_REPORT = 50
@@ -173,18 +174,21 @@ class _Making:
             has_learned=has_learned,
         ) as writer:
             documents = self.documents(split, "tokenise", total=total)
-            for entry in self.examples(documents, tokenizer) if has_learned else _texts(documents, tokenizer):
+            others = mismatched(iter_documents(self.corpus, split=split)) if self.family == "feedback" else {}
+            for entry in self.examples(documents, tokenizer, others) if has_learned else _texts(documents, tokenizer):
                 writer.add(entry)
                 tally.add(entry)
         return {**tally.report(), "shards": writer.num_shards}
 
-    def examples(self, documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[Entry]:
+    def examples(
+        self, documents: Iterable[Document], tokenizer: Tokenizer, others: Mapping[str, Messages]
+    ) -> Iterator[Entry]:
         """Every sequence of every example; its bytes are those that are learned."""
         stops = {*self.stops, tokenizer.eos, tokenizer.end_of_turn}
         for number, document in enumerate(documents):
             try:
                 example = example_of(document)
-                found = encode(example, tokenizer=tokenizer, stops=stops)
+                found = encode(example, tokenizer=tokenizer, stops=stops, other=others.get(document.id))
             except RhapsodeError as error:
                 raise RhapsodeError(f"{document.source}: {error.message}", error.hint) from None
             self.work.facts["chat"] = self.work.facts.get("chat", False) or is_said(example)
@@ -213,13 +217,15 @@ class _Tally:
         self.num_ids = 0
 
     def add(self, entry: Entry) -> None:
+        self.num_ids += len(entry.ids)
+        if entry.role == MISMATCHED:
+            return
         place = entry.source.partition("#")[0]
         folder, slash, _ = place.partition("/")
         group = folder if slash else "." if entry.learned is None else place
         self.documents[group] += 1
         self.num_bytes[group] += entry.num_bytes
         self.num_tokens[group] += len(entry.ids) - 2 if entry.learned is None else sum(entry.learned)
-        self.num_ids += len(entry.ids)
 
     def report(self) -> dict[str, Any]:
         largest = [group for group, _ in self.num_bytes.most_common(_SOURCES_IN_REPORT)]

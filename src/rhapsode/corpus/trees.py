@@ -8,10 +8,12 @@ import numpy as np
 
 from rhapsode.corpus.packing import Packing, Tree, pack, pack_trees
 from rhapsode.corpus.prefixes import beginning, num_equal, share_beginnings
-from rhapsode.corpus.tokens import TokenSplit
+from rhapsode.corpus.tokens import MISMATCHED, TokenSplit
 
 LEAST_SHARED = 60
 """Ids from which on a trunk saves more than its second stretch of keys costs (`bench/shared_prefixes.py`)."""
+FIRST_OF_BAD = 3
+"""Of feedback the branches say what an answer is: 1 is good and 3 bad, 2 and 4 are the mismatched beside them."""
 
 
 def pack_split(
@@ -46,7 +48,7 @@ def trees(split: TokenSplit, documents: Sequence[int]) -> Iterator[Tree]:
     """A tree for each example; what its sequences begin with is its trunk, where that pays."""
     for _, own in groupby(documents, key=lambda index: int(split.examples[index])):
         members = tuple(own)
-        yield Tree(members, _trunk(split, members))
+        yield Tree(members, _trunk(split, members), FIRST_OF_BAD if split.role(members[0]) == "bad" else 1)
 
 
 def _trunk(split: TokenSplit, members: Sequence[int]) -> int:
@@ -72,6 +74,8 @@ def num_shared(split: TokenSplit, packing: Packing) -> int:
 
 
 def num_learned(split: TokenSplit, index: int) -> int:
-    """The targets of a sequence; its first id is none."""
+    """The targets of a sequence that something is learned from; its first id is none."""
     learned = split.learned(index)
+    if learned is not None and split.role(index) == MISMATCHED:
+        return 0
     return int(split.lengths[index]) - 1 if learned is None else int(np.count_nonzero(learned[1:]))

@@ -22,6 +22,7 @@ from rhapsode.recipe.first import First
 from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.recipe import Recipe
 from rhapsode.train.forecast import measure_speed
+from rhapsode.train.objectives.balance import balance_of
 from rhapsode.train.objectives.config import DistilConfig, GrpoConfig
 from rhapsode.train.plan import Decision, Teacher, TrainPlan
 from rhapsode.train.ranks.ranks import Ranks
@@ -67,6 +68,7 @@ def settle_here(
         num_targets=data.training.num_targets,
         examples=data.tokens.manifest.facts.get("examples"),
         asked=_asked(recipe, data),
+        balance=balance_of(data.tokens.split("train").roles),
         prompts=recipe.task.prompts,
         teacher=None if teacher is None else Teacher(teacher.sha256, teacher.spec),
         new_tokens=() if (new := read_new_tokens(data.tokens.path)) is None else new.ids,

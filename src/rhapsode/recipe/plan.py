@@ -43,6 +43,7 @@ from rhapsode.recipe.samples import Sample, render_samples
 from rhapsode.recipe.teacher import learn_from
 from rhapsode.recipe.tokens import make_corpus, make_tokens
 from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.train.objectives.balance import Balance, balance_of
 from rhapsode.train.objectives.config import BY_TOKEN, DEFAULTS, ObjectiveConfig, SftConfig
 from rhapsode.train.objectives.registry import samples_answers
 from rhapsode.train.plan import Decision, TrainPlan
@@ -227,6 +228,8 @@ def _packed(tokens: Tokens, *, recipe: Recipe, events: Events) -> Data:
         raise PlanRefused(f"nothing is left to train on in rows of {context} tokens", "make model.context larger")
     if held_out.num_rows == 0:
         raise PlanRefused("no document is held out, so nothing could be measured", "set data.split.validation above 0")
+    if not any(map((held := tokens.split("validation")).is_wanted, range(held.num_documents))):
+        raise PlanRefused("every held-out answer is bad, so nothing could be measured", "raise data.split.validation")
     return Data(tokens, training, held_out, Tokenizer.load(tokens.tokenizer_dir))
 
 
@@ -268,6 +271,7 @@ def _tell(data: Data, events: Events) -> None:
         events.emit(
             "examples",
             family=family,
+            of=_of(family, balance_of(train.roles)),
             examples=int(train.examples[-1]) + 1,
             held_out=int(held_out.examples[-1]) + 1,
             learned=data.training.num_targets,
@@ -290,6 +294,11 @@ def _tell(data: Data, events: Events) -> None:
         held_out_documents=held_out.num_documents,
         held_out_bytes=held_out.num_bytes,
     )
+
+
+def _of(family: str, balance: Balance | None) -> str:
+    """What the examples are, in words."""
+    return family if balance is None else f"{family}: {balance.good:,} good and {balance.bad:,} bad answers"
 
 
 def _settle(recipe: Recipe, corpus: Path, data: Data, train: TrainPlan, ranks: Ranks) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import numpy as np
 
 from rhapsode.core.report import Block, Details, Figure, Figures, Heading, Learned, Paragraph, Report, Run, Table
 from rhapsode.core.units import format_bytes, format_count, format_seconds
+from rhapsode.corpus.tokens import MISMATCHED, SPLITS
 from rhapsode.corpus.trees import num_learned, num_shared
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.samples import Sample, SampleToken
 from rhapsode.train.forecast import Forecast
+from rhapsode.train.objectives.balance import balance_of
 from rhapsode.train.objectives.registry import samples_answers
 
 
@@ -18,7 +20,7 @@ def plan_page(plan: Plan, cost: Forecast) -> Report:
     """Made of what was settled alone; nothing has been spent yet."""
     purpose = plan.recipe.task.purpose
     blocks: list[Block] = [Figures(list(_figures(plan, cost))), Heading("What will be learned"), _said(plan)]
-    blocks += [_lengths(plan)] if plan.recipe.data.examples else []
+    blocks += [*_feedback(plan), _lengths(plan)] if plan.recipe.data.examples else []
     blocks += [_rows(sample) for sample in plan.samples]
     decisions = Table(("what", "value", "because"), [(d.name, d.value, d.because) for d in plan.decisions])
     blocks += [Heading("Every number, and why"), decisions]
@@ -51,12 +53,26 @@ def _said(plan: Plan) -> Paragraph:
     return Paragraph(said)
 
 
+def _feedback(plan: Plan) -> list[Block]:
+    """How many answers are good and bad, and what stands beside them."""
+    found = [(name, balance_of(plan.data.tokens.split(name).roles)) for name in SPLITS]
+    rows = [(name, f"{one.good:,}", f"{one.bad:,}") for name, one in found if one is not None]
+    if not rows:
+        return []
+    beside = (
+        "Behind each answer stands one to something else, and nothing of it is learned: how likely such answers become "
+        "says how far the model has gone from its base."
+    )
+    return [Table(("answers", "good", "bad"), rows, numeric=("good", "bad")), Paragraph(beside)]
+
+
 def _lengths(plan: Plan) -> Table:
     """How long sequences are, and how much of them is learned; none has nothing."""
     rows = []
     for name in ("train", "validation"):
         split = plan.data.tokens.split(name)
-        learned = np.array([num_learned(split, index) for index in range(split.num_documents)])
+        looked_at = {index for index, role in enumerate(split.roles) if role == MISMATCHED}
+        learned = np.array([num_learned(split, i) for i in range(split.num_documents) if i not in looked_at])
         for what, values in (("read", split.lengths), ("learned", learned)):
             low, middle, most, top = np.percentile(values, (0, 50, 95, 100)).astype(int).tolist()
             rows.append((f"{name}, {what}", f"{len(values):,}", f"{low:,}", f"{middle:,}", f"{most:,}", f"{top:,}"))

@@ -8,7 +8,7 @@ import numpy as np
 
 from rhapsode.corpus.packing import NO_TARGET, Ints, Packing, Rows, batch
 from rhapsode.corpus.prompts import WithPrompts
-from rhapsode.corpus.tokens import TokenSplit
+from rhapsode.corpus.tokens import MISMATCHED, TokenSplit
 from rhapsode.text.tokenizer import Tokenizer
 
 SHOWN_TOKENS = 48
@@ -45,6 +45,8 @@ def render_samples(
 
 
 def _render(row: int, rows: Rows, split: TokenSplit, packing: Packing, tokenizer: Tokenizer) -> Sample:
+    if MISMATCHED in split.roles:
+        rows.targets[rows.branches % 2 == 0] = NO_TARGET  # they are only looked at
     shown = SHOWN_OF_EXAMPLE if split.is_learned_in_part else SHOWN_TOKENS
     sequences = [_tokens(rows, span, tokenizer) for span in _spans(rows, most=shown)]
     sources = [split.document_source(piece.document) for piece in packing.row(row)]

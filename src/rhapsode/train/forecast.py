@@ -150,22 +150,28 @@ def operations_per_token(plan: TrainPlan, training: Packing) -> float:
     """What a learned token costs, those that are only read included: they need no projection to the vocabulary.
 
     Frozen weights need no gradient of their own, so of three products two are left; a reference adds one forward, and
-    so does a teacher, of its own size. Of answers that are sampled, each token is computed once more; if they are all
-    that is learned, prompts are not counted, as nobody knows beforehand how many tokens share their cost.
+    so does a teacher, of its own size. Of blocks below the adapter there is no way back, and their way there is the
+    reference's too. Of answers that are sampled, each token is computed once more; if they are all that is learned,
+    prompts are not counted, as nobody knows beforehand how many tokens share their cost.
     """
-    share = (2 / 3 if plan.adapter is not None else 1) + (1 / 3 if needs_reference(plan.objective) else 0)
-    share += own_share(plan.objective) / 3
+    beside = 1 / 3 if needs_reference(plan.objective) else 0
+    share = (2 / 3 if plan.adapter is not None else 1) + beside + own_share(plan.objective) / 3
     read = training.num_places / max(1, training.num_targets)
     if samples_answers(plan.objective):
         share, read = share + 1 / 3, 1.0
-    found = share * _operations(plan.spec, plan.context, read=read)
-    return found if plan.teacher is None else found + _operations(plan.teacher.spec, plan.context, read=read) / 3
+    once = min(plan.adapter.layers or (0,)) / len(plan.spec.layers) if plan.adapter is not None else 0
+    blocks, head = _operations(plan.spec, plan.context)
+    found = (share - once * (1 / 3 + beside)) * blocks * read + share * head
+    if plan.teacher is None:
+        return found
+    blocks, head = _operations(plan.teacher.spec, plan.context)
+    return found + (blocks * read + head) / 3
 
 
-def _operations(spec: ModelSpec, context: int, *, read: float) -> float:
-    """Of a learned token, forward and back, where all weights are trained; `read` tokens are read for each."""
+def _operations(spec: ModelSpec, context: int) -> tuple[float, float]:
+    """Of a token in the blocks and in the projection, forward and back, where all weights are trained."""
     head = 6 * spec.vocab_size * spec.width
-    return (spec.flops_per_token(context) - head) * read + head
+    return spec.flops_per_token(context) - head, head
 
 
 def measure_speed(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rhapsode.kernels.attention import DenseAttend
 from rhapsode.kernels.cross_entropy import IGNORE, chunked_cross_entropy
-from rhapsode.model.decoder import Decoder
+from rhapsode.model.decoder import Decoder, Lower
 from rhapsode.train.objectives.loss import Loss
 
 
@@ -66,10 +66,14 @@ class Objective(Protocol):
     def __call__(self, model: Decoder, batch: Batch) -> Loss: ...
 
 
-def hidden_states(model: Decoder, batch: Batch) -> Tensor:
-    """What the projection to the vocabulary gets, [B,T,D]; attention stays within documents, or a tree's sequences."""
+def hidden_states(model: Decoder, batch: Batch, *, lower: Lower | None = None) -> Tensor:
+    """What the projection to the vocabulary gets, [B,T,D]; attention stays within documents, or a tree's sequences.
+
+    Args:
+        lower: what blocks in which nothing is trained made of the batch already.
+    """
     attend = DenseAttend(batch.documents, batch.branches, dtype=model.embedding.weight.dtype)
-    hidden: Tensor = model(batch.ids, batch.positions, attend=attend)
+    hidden: Tensor = model(batch.ids, batch.positions, attend=attend, lower=lower)
     return hidden if model.spec.logit_scale == 1 else hidden * model.spec.logit_scale
 
 

@@ -13,7 +13,16 @@ from rhapsode.core.units import GiB, format_bytes, format_count
 from rhapsode.model.narrow import narrow
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
-from rhapsode.train.objectives.config import DEFAULTS, FOR, TEXT_TOO, DistilConfig, GrpoConfig, ObjectiveConfig
+from rhapsode.train.objectives.balance import Balance, balanced
+from rhapsode.train.objectives.config import (
+    DEFAULTS,
+    FOR,
+    TEXT_TOO,
+    DistilConfig,
+    GrpoConfig,
+    KtoConfig,
+    ObjectiveConfig,
+)
 from rhapsode.train.plan import Decision, Teacher, TrainPlan
 from rhapsode.train.settle_sampled import Prompts, Sizes, judging, own_answers, sampled_batch, sampled_sizes
 from rhapsode.train.time_left import FORWARD_SHARE
@@ -35,6 +44,7 @@ PREFERENCE_GENTLER = 4
 """Preferences say little of how to write; steps as large as for answers would make a model forget it."""
 REWARD_GENTLER = 2
 """A reward is one number for a whole answer, so most of its gradient is noise."""
+JUDGED = ("preferences", "feedback")
 BASE_SCHEDULE_REASON = ": slow while AdamW's moments fill, then down to nothing all the way"
 BASE_OPTIMIZER_REASON = "the base was made by it or its like; Muon would move every direction of a matrix alike"
 
@@ -90,6 +100,7 @@ def settle(
     num_targets: int,
     examples: str | None = None,
     asked: Prompts | None = None,
+    balance: Balance | None = None,
     prompts: Sequence[str] = (),
     teacher: Teacher | None = None,
     new_tokens: Sequence[int] = (),
@@ -104,6 +115,7 @@ def settle(
         num_targets: tokens to predict in one pass over it.
         examples: what the examples are made for; None is text.
         asked: where answers are sampled, what the examples ask.
+        balance: of feedback, how many answers are good and how many bad.
         prompts: of the recipe, to look at the model with.
         teacher: what the objective learns from, where it names one.
         new_tokens: those that the base was given rows for: an adapter learns these too.
@@ -113,7 +125,7 @@ def settle(
             objective is not what the data is made for.
     """
     is_trained, own = base is not None, _own(config, spec, here=here)
-    objective, learned = _objective(config, examples)
+    objective, learned = _objective(config, examples, balance)
     sizes = Sizes(num_rows, num_targets, context)
     if isinstance(objective, GrpoConfig):
         assert asked is not None, "answers are sampled to prompts"
@@ -214,7 +226,9 @@ def _precision(config: TrainConfig, here: Here) -> tuple[str, list[Decision]]:
     return found, [Decision("precision", found, "the faster in a matrix product on this machine; masters are fp32")]
 
 
-def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConfig, list[Decision]]:
+def _objective(
+    config: TrainConfig, examples: str | None, balance: Balance | None
+) -> tuple[ObjectiveConfig, list[Decision]]:
     """What is learned, and of which weights."""
     if examples not in DEFAULTS and config.objective is None:
         raise PlanRefused(f"nothing is learned from {examples} yet", "give answers, or pairs of them")
@@ -227,6 +241,7 @@ def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConf
         )
     if found.name == "next_token" and config.adapter is None:
         return found, []
+    found, weighed = _weighed(found, balance)
     left_out = {"name", "teacher", "own"}
     given = {} if isinstance(found, GrpoConfig) else found.model_dump(exclude=left_out, exclude_none=True)
     numbers = ", ".join(f"{key} {value:g}" for key, value in given.items())
@@ -238,7 +253,20 @@ def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConf
         kind = f"{adapter.kind}, rank {adapter.rank}, of {', '.join(adapter.targets)}"
         kept = f"; the weights beside it are frozen{f' and kept as {config.storage}' if config.storage else ''}"
         learned.append(Decision("adapter", kind, f"train.adapter{kept}"))
-    return found, learned
+    return found, learned + weighed
+
+
+def _weighed(found: ObjectiveConfig, balance: Balance | None) -> tuple[ObjectiveConfig, list[Decision]]:
+    """With the weights of good and bad answers, where it has any and nobody has given both."""
+    if not isinstance(found, KtoConfig) or None not in (found.good_weight, found.bad_weight):
+        return found, []
+    assert balance is not None, "feedback is good or bad"
+    weights = balanced(balance)
+    found = found.model_copy(
+        update={"good_weight": found.good_weight or weights.good, "bad_weight": found.bad_weight or weights.bad}
+    )
+    why = f"{balance.good:,} good and {balance.bad:,} bad answers; weighted they are to be as 1 : 1 to 4 : 3"
+    return found, [Decision("weights of good and bad", f"{found.good_weight:.4g} and {found.bad_weight:.4g}", why)]
 
 
 def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int, least: int) -> tuple[int, Decision]:
@@ -335,8 +363,8 @@ def _rates(
     gentler, less = (1 / GENTLER, f" / {GENTLER}, as the weights are trained already") if is_trained else (1.0, "")
     if config.adapter is not None:
         gentler, less = gentler * ADAPTER_FASTER, f"{less}, x {ADAPTER_FASTER} for an adapter"
-    if FOR[objective.name] == "preferences":
-        gentler, less = gentler / PREFERENCE_GENTLER, f"{less}, / {PREFERENCE_GENTLER} for preferences"
+    if (kind := FOR[objective.name]) in JUDGED:
+        gentler, less = gentler / PREFERENCE_GENTLER, f"{less}, / {PREFERENCE_GENTLER} for {kind}"
     if objective.name == "grpo":
         gentler, less = gentler / REWARD_GENTLER, f"{less}, / {REWARD_GENTLER} for rewards"
     rate, beside = config.learning_rate, config.embedding_learning_rate or EMBEDDING_RATE * scale * gentler

@@ -230,7 +230,7 @@ def _whole(
     if objective is None:
         reference = _reference(plan, model) if needs_reference(plan.objective) else None
         taught = None if plan.teacher is None else _teacher(plan, plan.teacher, teacher).to(device)
-        objective = make_objective(plan.objective, reference=reference, teacher=taught)
+        objective = make_objective(plan.objective, reference=reference, teacher=taught, ranks=ranks)
     return _Made(model, masters, make_optimizer(plan, masters), objective)
 
 

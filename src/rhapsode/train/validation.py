@@ -25,8 +25,6 @@ from rhapsode.train.objective import Objective, to_batch
 MOST_SOURCES = 16
 """More are looked at together, the smallest ones, as `OTHERS`: each needs rows of its own."""
 OTHERS = "others"
-REJECTED = 2
-"""The branch of the answer that people did not choose."""
 
 
 class Look(NamedTuple):
@@ -68,13 +66,13 @@ class Validation:
         self._split, self._tokenizer, self._batch, self._begin = split, tokenizer, rows, begin
         sources = documents_by_source(split).items()
         left_out = set(too_long(split, context=context))
+        shown = {index for index in range(split.num_documents) if split.is_wanted(index)} - left_out
         packings = {
             source: pack_split(
-                split, context=context, documents=[d for d in documents if d not in left_out], is_shared=is_shared
+                split, context=context, documents=[d for d in documents if d in shown], is_shared=is_shared
             )
             for source, documents in sources
         }
-        self._is_of_pairs = split.is_learned_in_part and split.num_documents > 0 and split.role(0) == "chosen"
         wanted = shares({source: p.num_rows for source, p in packings.items()}, total=max(1, max_tokens // context))
         self._held = {
             source: Held(
@@ -93,7 +91,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, model: Decoder, objective: Objective) -> Look:
-        """Bits per byte of text, or of answers, of two those that people chose; the end token's bytes are none."""
+        """Bits per byte of text, or of answers that people want; the end token's bytes are none."""
         bits = {source: self._bits(held, model, objective) for source, held in self._held.items()}
         total = sum(held.num_bytes for held in self._held.values())
         whole = sum(bits[source] * held.num_bytes for source, held in self._held.items()) / total
@@ -105,8 +103,6 @@ class Validation:
         for start in range(0, len(held.rows), self._batch):
             wanted = held.rows[start : start + self._batch]
             rows = batch(self._split, held.packing, wanted, pad=self._tokenizer.pad, begin=self._begin)
-            if self._is_of_pairs:
-                rows.targets[rows.branches == REJECTED] = IGNORE
             nats += float(objective(model, to_batch(rows, device=device)).total)
             size += self._num_bytes(rows.targets[rows.targets != IGNORE])
         return nats / math.log(2) / size

@@ -62,6 +62,19 @@ class SimpoConfig(Config):
     label_smoothing: Share = Field(default=0.0, lt=0.5, description="Share of pairs taken to be the wrong way round.")
 
 
+class KtoConfig(Config):
+    """Kahneman-Tversky optimisation (arXiv:2402.01306)."""
+
+    name: Literal["kto"] = Field(description="Make good answers likelier and bad ones less so, relative to the base.")
+    beta: float = Field(default=0.1, gt=0, description="How dear it is to leave the base.")
+    good_weight: float | None = Field(
+        default=None, gt=0, description="Of the loss of good answers; if absent, by how many there are."
+    )
+    bad_weight: float | None = Field(
+        default=None, gt=0, description="Of the loss of bad answers; if absent, by how many there are."
+    )
+
+
 def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
@@ -165,7 +178,15 @@ class DistilConfig(Config):
 
 
 ObjectiveConfig = (
-    NextTokenConfig | SftConfig | DpoConfig | IpoConfig | OrpoConfig | SimpoConfig | GrpoConfig | DistilConfig
+    NextTokenConfig
+    | SftConfig
+    | DpoConfig
+    | IpoConfig
+    | OrpoConfig
+    | SimpoConfig
+    | KtoConfig
+    | GrpoConfig
+    | DistilConfig
 )
 
 
@@ -175,11 +196,13 @@ DEFAULTS: dict[str | None, ObjectiveConfig] = {
     None: NextTokenConfig(name="next_token"),
     "answers": SftConfig(name="sft"),
     "preferences": DpoConfig(name="dpo"),
+    "feedback": KtoConfig(name="kto"),
 }
 """By what the examples are made for (None: text), what is learned where the recipe does not say."""
 FOR = {
     "next_token": None,
     "sft": "answers",
+    "kto": "feedback",
     "grpo": "answers",
     "distil": "answers",
     **dict.fromkeys(("dpo", "ipo", "orpo", "simpo"), "preferences"),

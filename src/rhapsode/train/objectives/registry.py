@@ -5,13 +5,19 @@ from typing import Any
 
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.objective import NextToken, Objective
+from rhapsode.train.objectives.feedback import Feedback
 from rhapsode.train.objectives.grpo import GroupPolicy
 from rhapsode.train.objectives.pairs import Preferences, Reference
 from rhapsode.train.objectives.teacher import Distillation
+from rhapsode.train.ranks.ranks import ALONE, Ranks
 
 
 def make_objective(
-    settled: Mapping[str, Any], *, reference: Reference | None = None, teacher: Decoder | None = None
+    settled: Mapping[str, Any],
+    *,
+    reference: Reference | None = None,
+    teacher: Decoder | None = None,
+    ranks: Ranks = ALONE,
 ) -> Objective:
     """The objective of a plan.
 
@@ -19,6 +25,7 @@ def make_objective(
         settled: the name and every number of it.
         reference: where it needs one, what the model was before.
         teacher: where it needs one, the model that is learned from.
+        ranks: among which a step's rows are divided.
     """
     numbers = {key: value for key, value in settled.items() if key != "name"}
     match settled["name"]:
@@ -30,13 +37,16 @@ def make_objective(
             assert teacher is not None, "this objective learns from a teacher"
             numbers.pop("own")
             return Distillation(numbers, teacher=teacher)
+        case "kto":
+            assert reference is not None, "this objective compares with the model of before"
+            return Feedback(numbers, reference=reference, ranks=ranks)
         case name:
             return Preferences(name, numbers, reference=reference)
 
 
 def needs_reference(settled: Mapping[str, Any]) -> bool:
     """Whether it compares with the model of before."""
-    return settled["name"] in ("dpo", "ipo") or bool(settled.get("divergence_cost"))
+    return settled["name"] in ("dpo", "ipo", "kto") or bool(settled.get("divergence_cost"))
 
 
 def samples_answers(settled: Mapping[str, Any]) -> bool:
