@@ -71,7 +71,7 @@ class Recipe(Config):
         if self.model.base is not None:
             sections: list[tuple[Key, Config, Sequence[str]]] = [
                 (("model",), self.model, FROM_SCRATCH),
-                (("data", "tokens"), self.data.tokens, sorted(self.data.tokens.without_effect)),
+                (("data", "tokens"), self.data.tokens, self.data.tokens.without_effect),
             ]
             for key, section, names in sections:
                 for name in names:
