@@ -47,10 +47,10 @@ class TokensConfig(Config):
         return bool(self.new_pieces or self.new_special)
 
     @property
-    def without_effect(self) -> frozenset[str]:
+    def without_effect(self) -> tuple[str, ...]:
         """What of `LEARNED` does nothing where a vocabulary is given."""
         learns = isinstance(self.new_pieces, int) and self.new_pieces > 0
-        return frozenset(LEARNED) - {"sample"} if learns else frozenset(LEARNED)
+        return tuple(name for name in LEARNED if not (learns and name == "sample"))
 
     @property
     def as_given(self) -> "TokensConfig":
