@@ -79,15 +79,7 @@ class Recipe(Config):
         if self.model.base is not None:
             sections: list[tuple[Key, Config, Sequence[str]]] = [
                 (("model",), self.model, FROM_SCRATCH),
-<<<<<<< HEAD
-                (
-                    ("data", "tokens"),
-                    self.data.tokens,
-                    [name for name in LEARNED if name in self.data.tokens.without_effect],
-                ),
-=======
                 (("data", "tokens"), self.data.tokens, self.data.tokens.without_effect),
->>>>>>> room-vocabulary
             ]
             for key, section, names in sections:
                 for name in names:
