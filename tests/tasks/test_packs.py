@@ -15,8 +15,8 @@ from rhapsode.core.errors import RecipeError
 from rhapsode.core.events import Events
 from rhapsode.corpus.config import DataConfig
 from rhapsode.corpus.documents import iter_documents
-from rhapsode.corpus.examples.example import Completion, Conversation, Example, example_of, opening, said
-from rhapsode.corpus.examples.prepare import prepare_examples, same_prompt
+from rhapsode.corpus.examples.example import Completion, Conversation, Example, example_of, opening, said, same_prompt
+from rhapsode.corpus.examples.prepare import prepare_examples
 from rhapsode.corpus.examples.validate import validate
 from rhapsode.tasks.pack import Pack
 from rhapsode.tasks.recipe import VALIDATION
