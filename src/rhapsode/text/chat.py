@@ -158,6 +158,8 @@ def render(
         )
         return Rendered(ids, lambda: mask)
     conversation = Conversation(messages, tokenizer=tokenizer, tools=tools)
+    if not add_generation_prompt:  # nobody will answer: it is there to be learned from
+        conversation.prepare(add_generation_prompt=False)
     ids = conversation.ids(conversation.text(add_generation_prompt=add_generation_prompt))
     return Rendered(ids, partial(conversation.mask, add_generation_prompt=add_generation_prompt))
 

@@ -33,6 +33,7 @@ class Renderings:
         self._template, self._rows, self._variables = template, rows, variables
         self._known: dict[Asked, str | int] = {}
         self._whole = ""
+        self._is_prepared = False
 
     def text(self, asked: Asked) -> str:
         """The rendering, as the template writes it.
@@ -48,7 +49,10 @@ class Renderings:
         return self._whole[:found] if isinstance(found, int) else found
 
     def prepare(self, whole: Asked, wanted: Iterable[Asked]) -> None:
-        """Have these ready, most of which begin as the whole does."""
+        """Have these ready, most of which begin as the whole does; once."""
+        if self._is_prepared:
+            return
+        self._is_prepared = True
         wanted, variables = [whole, *wanted], {**self._variables, "messages": self._rows}
         with contextlib.suppress(RhapsodeError):  # whoever asks will hear of it
             first, *others = SANDBOX.render_beginnings(self._template, variables, wanted)

@@ -43,13 +43,17 @@ class Conversation:
         has_calls = any(message.tool_calls or message.role == "tool" for message in messages)
         dialect = dialect_of(tokenizer.chat_template, tokenizer.names) if has_calls else PLAIN
         rows = [dialect.row(message) for message in messages]
-        self._shield = self._markup.shield([tokenizer.chat_template, *_strings([*rows, *tools])])
+        self._shield = self._markup.shield([tokenizer.chat_template, json.dumps([*rows, *tools], ensure_ascii=False)])
         self._rows = [self._covered_row(row) for row in rows]
         self._calling = [index for index, row in enumerate(self._rows) if "tool_calls" in row]
         variables = {"tools": self._covered(list(tools)) or None, "documents": None, **tokenizer.names}
         self._renderings = Renderings(tokenizer.chat_template, self._rows, variables)
         self._parts: dict[str, tuple[Read, list[int]]] = {}
         self._whole = Read("", [], [])
+
+    def prepare(self, *, add_generation_prompt: bool) -> None:
+        """Have all that `mask` reads rendered together; what fails will fail there."""
+        self._renderings.prepare(Asked(len(self._rows), add_generation_prompt), self._needed())
 
     def text(self, stop: int | None = None, *, add_generation_prompt: bool) -> str:
         """The messages before number `stop` as the template writes them, still shielded.
@@ -83,7 +87,7 @@ class Conversation:
         Raises:
             RhapsodeError: the template does not let them be told apart; the error says why.
         """
-        self._renderings.prepare(Asked(len(self._rows), add_generation_prompt), self._needed())
+        self.prepare(add_generation_prompt=add_generation_prompt)
         whole = self.text(add_generation_prompt=add_generation_prompt)
         self._whole, ids = self._part(whole)
         places = self._whole.places

@@ -37,6 +37,7 @@ _MEMORY = 64 * 2**20
 _MEMORY_PER_BYTE = 8  # a request is read, taken apart and rendered: so many copies of its bytes at most
 _LONGEST_TEXT = 4 * 2**20
 _LONGEST_MESSAGE = 500
+_MOST_VERDICTS = 1000
 
 
 class Refused(Exception):
@@ -98,8 +99,24 @@ def _now(pattern: str) -> str:
     return datetime.now().strftime(pattern)  # noqa: DTZ005 -- local time, as templates expect
 
 
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox, which remembers its verdicts: they are about a type and a name, and were a third of all the time."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._verdicts: dict[tuple[type, str], bool] = {}
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        about = type(obj), attr
+        if about not in self._verdicts:
+            if len(self._verdicts) == _MOST_VERDICTS:
+                self._verdicts.clear()
+            self._verdicts[about] = super().is_safe_attribute(obj, attr, value)
+        return self._verdicts[about]
+
+
 def _environment() -> jinja2.Environment:
-    environment = ImmutableSandboxedEnvironment(
+    environment = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _to_json
