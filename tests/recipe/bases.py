@@ -19,10 +19,18 @@ TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 
 
 def make_base(
-    path: Path, family: str, *, facts: dict[str, Any] | None = None, seed: int = 0, context: int = 64
+    path: Path,
+    family: str,
+    *,
+    facts: dict[str, Any] | None = None,
+    seed: int = 0,
+    context: int = 64,
+    template: str | None = None,
 ) -> Path:
-    """A complete directory with weights at random; `family` is gemma3_text or qwen2."""
+    """A complete directory with weights at random; `family` is gemma3_text or qwen2, whose template may be another."""
     backend, config = _gemma() if family == "gemma3_text" else _qwen()
+    if template is not None:
+        config["chat_template"] = template
     names = path.parent / f"{path.name}-tokenizer"
     names.mkdir(parents=True)
     (names / "tokenizer.json").write_text(backend.to_str(), encoding="utf-8")

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from tests.recipe.bases import make_base
 
+from rhapsode.text.chatml import CHATML
+
 PROSE = """The rhapsode {n} walked from city to city and sang what he had learned by heart, verse after verse.
 People brought him bread and wine, and asked for the story of the ship that came home after {n} years.
 He never sang it twice in the same way, yet nobody could say which of the words had changed since last time.
@@ -133,6 +135,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for family in ("gemma3_text", "qwen2"):
         make_base(folder / family, family)
     make_base(folder / "wide", "qwen2", context=1024)
+    make_base(folder / "chatty", "qwen2", context=256, template=CHATML)
     return folder
 
 

@@ -32,6 +32,7 @@ SETS = {
 }
 HELD_OUT = {
     "support-intents": 5500,
+    "intent-head": 5500,
     "clinical-notes": 200,
     "translate-en-de": 1000,
     "finance-sentiment": 690,

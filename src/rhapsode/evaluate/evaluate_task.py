@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rhapsode.core.events import Events
+from rhapsode.engine.heads import LoadedHead
 from rhapsode.engine.load import Loaded
 from rhapsode.engine.sampling import Sampling
 from rhapsode.evaluate.answers import Answer, AsTrained, answer, write_answers
@@ -20,6 +21,7 @@ from rhapsode.evaluate.items import Item, draw
 from rhapsode.evaluate.jackknife import group_sums, spread
 from rhapsode.evaluate.label_tables import confusions, label_scores, num_unknown
 from rhapsode.evaluate.paired import Change, change
+from rhapsode.evaluate.picks import picks, way_of
 from rhapsode.evaluate.scorers.registry import known, scorer
 from rhapsode.evaluate.scorers.scorer import Judged, Scorer
 from rhapsode.evaluate.shots import Choice, best_prompt
@@ -27,8 +29,8 @@ from rhapsode.evaluate.task_evaluation import Answered, ItemScores, Score, SideB
 
 
 def evaluate_task(
-    before: Loaded | None,
-    after: Loaded,
+    before: Loaded | LoadedHead | None,
+    after: Loaded | LoadedHead,
     items: Sequence[Item],
     *,
     shots_from: Sequence[Item],
@@ -58,7 +60,7 @@ def evaluate_task(
     held = draw(items, most=config.task.items, seed=config.seed)
     asking = _Asking(held, [scorer(name) for name in config.task.scorers], config, config.task, events, answers_dir)
     before_found = None if before is None else asking.ask(before, asking.choose(before, shots_from), name="before")
-    found = asking.ask(after, Choice(AsTrained(after.tokenizer), (), 0), name="after")
+    found = asking.ask(after, as_trained(after), name="after")
     has_labels = known(config.task.scorers[0]).is_of_labels
     wanted = [item.wanted for item in held]
     said = (found.texts, before_found and before_found.texts)
@@ -104,7 +106,9 @@ class _Asking(NamedTuple):
     def sampling(self) -> Sampling:
         return Sampling(max_tokens=self.task.max_tokens, temperature=self.task.temperature, seed=self.config.seed)
 
-    def choose(self, model: Loaded, shots_from: Sequence[Item]) -> Choice:
+    def choose(self, model: Loaded | LoadedHead, shots_from: Sequence[Item]) -> Choice:
+        if isinstance(model, LoadedHead):
+            return as_trained(model)
         return best_prompt(
             model.engine,
             model.tokenizer,
@@ -116,11 +120,16 @@ class _Asking(NamedTuple):
             events=self.events,
         )
 
-    def ask(self, model: Loaded, choice: Choice, *, name: str) -> _Found:
-        prompts, items = choice.prompts, self.items
-        said = answer(
-            *model, items, prompts=prompts, sampling=self.sampling, events=self.events, stage=f"answers {name}"
-        )
+    def say(self, model: Loaded | LoadedHead, choice: Choice, *, stage: str) -> list[Answer]:
+        """What it writes, or picks."""
+        if isinstance(model, LoadedHead):
+            return picks(model, self.items, events=self.events, stage=stage)
+        sampling, prompts = self.sampling, choice.prompts
+        return answer(*model, self.items, prompts=prompts, sampling=sampling, events=self.events, stage=stage)
+
+    def ask(self, model: Loaded | LoadedHead, choice: Choice, *, name: str) -> _Found:
+        items = self.items
+        said = self.say(model, choice, stage=f"answers {name}")
         if self.answers_dir is not None:
             write_answers(self.answers_dir / f"{name}.jsonl", items, said)
         texts, wanted = [one.text for one in said], [item.wanted for item in items]
@@ -141,6 +150,14 @@ class _Asking(NamedTuple):
         return found
 
 
+def as_trained(model: Loaded | LoadedHead) -> Choice:
+    """Asked as it was trained; what does not write is called by its own way."""
+    way = AsTrained(model.tokenizer)
+    if isinstance(model, LoadedHead):
+        way.name = way_of(model)
+    return Choice(way, (), 0)
+
+
 def _summary(choice: Choice, said: Sequence[Answer], scores: tuple[Score, ...], *, unknown: int | None) -> Answered:
     return Answered(
         prompt=choice.prompts.name,
@@ -156,9 +173,15 @@ def _summary(choice: Choice, said: Sequence[Answer], scores: tuple[Score, ...], 
 
 
 def _general(
-    before: Loaded | None, after: Loaded, texts: Sequence[GeneralText] | None, config: EvaluateConfig, events: Events
+    before: Loaded | LoadedHead | None,
+    after: Loaded | LoadedHead,
+    texts: Sequence[GeneralText] | None,
+    config: EvaluateConfig,
+    events: Events,
 ) -> Evaluation | None:
     assert config.task is not None
+    if isinstance(before, LoadedHead) or isinstance(after, LoadedHead):
+        return None  # it forgot how to write altogether
     if before is None or (texts is None and config.task.general.documents == 0):
         return None
     if texts is None:

@@ -29,13 +29,14 @@ from rhapsode.evaluate.held_out import rank
 
 
 class Item(NamedTuple):
-    """One question. Items of one `group` are not independent of each other."""
+    """One question. Items of one `group` are not independent of each other; `rejected` is an answer nobody wants."""
 
     id: str
     group: str
     prompt: str | Messages
     wanted: str
     tools: Tools = ()
+    rejected: str = ""
 
     @property
     def shown(self) -> str:
@@ -79,7 +80,8 @@ def item_of(example: Example, *, name: str) -> Item | None:
     if asked is None:
         return None
     group = hashlib.blake2b(same_prompt(opening(example)), digest_size=8).hexdigest()
-    return Item(name, group, *asked, tools)
+    rejected = _last_words(example.rejected) if isinstance(example, Preference) else None
+    return Item(name, group, *asked, tools, rejected[1] if rejected else "")
 
 
 def draw(items: Sequence[Item], *, most: int | None, seed: int) -> list[Item]:

@@ -98,6 +98,14 @@ def adapt(model: Decoder, adapter: AdapterSpec, *, seed: int, storage: Storage |
         assert target.name not in module.adapters, "a model is adapted once"
         module.scale = adapter.scale
         module.add(target.name, target.place, rank=adapter.rank, kind=adapter.kind, dtype=dtype, random=random)
+    for name in whole(model.spec):
+        model.get_parameter(name).requires_grad_()
+
+
+def whole(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """The decoder's own parameters that are learned whole beside an adapter, with their shapes: a head for labels."""
+    name = "head.weight"
+    return {name: shapes(spec)[name]} if spec.head is not None and spec.head.labels else {}
 
 
 def freeze(model: Decoder, *, storage: Storage | None = None) -> None:

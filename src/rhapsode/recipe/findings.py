@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from rhapsode.core.events import read_events, stage
 from rhapsode.engine.completion import complete
-from rhapsode.engine.load import load_engine
+from rhapsode.engine.heads import LoadedHead, load_head
+from rhapsode.engine.load import Loaded, load_engine
 from rhapsode.engine.sampling import Sampling
 from rhapsode.evaluate.evaluate import evaluate
 from rhapsode.evaluate.evaluate_task import evaluate_task
@@ -29,15 +30,26 @@ ANSWERS = "answers"
 
 
 class Findings(NamedTuple):
-    """Bits per byte, words of its own, and where the recipe names scorers, what its answers are worth."""
+    """Bits per byte and words of its own, if it writes; and what its answers are worth, if the recipe names scorers."""
 
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     spoken: list[Spoken]
     task: TaskEvaluation | None
 
 
 def evaluate_run(walk: Walk, plan: Plan, model: Path) -> Findings:
     """Measure the model, let it speak, judge its answers, and write report.json and report.html."""
+    found, spoken = (None, []) if plan.train.spec.head is not None else _written(walk, plan, model)
+    task = None
+    if plan.recipe.evaluate.task is not None:
+        with stage("answers", walk.events):
+            task = judge(walk, plan, model)
+    findings = Findings(found, spoken, task)
+    _write(walk.run_dir, plan, model, findings)
+    return findings
+
+
+def _written(walk: Walk, plan: Plan, model: Path) -> tuple[Evaluation, list[Spoken]]:
     with stage("evaluate", walk.events):
         found = evaluate(
             load_model(model),
@@ -51,30 +63,37 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> Findings:
             base=plan.base_directory,
             name=plan.name,
         )
-        spoken = speak(plan, model)
-    task = None
-    if plan.recipe.evaluate.task is not None:
-        with stage("answers", walk.events):
-            task = judge(walk, plan, model)
-    findings = Findings(found, spoken, task)
-    _write(walk.run_dir, plan, model, findings)
-    return findings
+        return found, speak(plan, model)
 
 
 def judge(walk: Walk, plan: Plan, model: Path) -> TaskEvaluation:
     """Ask held-out questions before and after, and judge the answers."""
     config, base = plan.recipe.evaluate, plan.base_directory
     held, training = (items_of(plan.corpus, split=split, events=walk.events) for split in ("validation", "train"))
-    before = load_engine(base) if base is not None and "base" in config.baselines else None
+    before = _before(plan) if base is not None and "base" in config.baselines else None
     return evaluate_task(
         before,
-        load_engine(model),
+        load_engine(model) if plan.train.spec.head is None else load_head(model),
         held,
         shots_from=training,
         config=config,
         events=walk.events,
         answers_dir=walk.run_dir / ANSWERS,
     )
+
+
+def _before(plan: Plan) -> Loaded | LoadedHead | None:
+    """The model that training started from, in the best way it can be asked: in words for a label, else as it is.
+
+    It gives vectors without having learned to. A reward it cannot give, unless it has that head already.
+    """
+    assert plan.base is not None, "there is a model before"
+    base, head = plan.base, plan.train.spec.head
+    if head is None or (len(head.labels) > 1 and base.spec.head is None):
+        return load_engine(base.directory)
+    if head == base.spec.head or not head.labels:
+        return load_head(base.directory, spec=plan.train.spec)
+    return None
 
 
 def _write(run_dir: Path, plan: Plan, model: Path, findings: Findings) -> None:
@@ -84,7 +103,9 @@ def _write(run_dir: Path, plan: Plan, model: Path, findings: Findings) -> None:
         card = (model / CARD).read_text(encoding="utf-8").partition(HEADING)[0].rstrip()
         write_card(model, f"{card}\n\n{task_section(task)}")
     write_report(run_dir, plan=plan, model=model, evaluation=found, spoken=spoken, task=task, events=events)
-    result: dict[str, Any] = {"plan": plan.hash, "model": model.name, "evaluation": found.as_json()}
+    result: dict[str, Any] = {"plan": plan.hash, "model": model.name}
+    if found is not None:
+        result["evaluation"] = found.as_json()
     if task is not None:
         result["task"] = task.as_json()
     result["samples"] = [asdict(sample) for sample in spoken]

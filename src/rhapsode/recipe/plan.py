@@ -25,6 +25,7 @@ from rhapsode.core.manifest import is_complete, read_manifest, value_sha256, wri
 from rhapsode.core.report import Report
 from rhapsode.corpus.config import Source
 from rhapsode.corpus.examples.config import ExampleSource
+from rhapsode.corpus.examples.heads import purpose_of
 from rhapsode.corpus.packing import Packing
 from rhapsode.corpus.sources import expand
 from rhapsode.corpus.tokens import SPLITS, Tokens
@@ -143,7 +144,14 @@ def make_plan(
         data=data,
         train=train,
         decisions=[*first.decisions, *decisions],
-        samples=render_samples(tokens.split("train"), data.training, data.tokenizer, count=SAMPLES, begin=train.begin),
+        samples=render_samples(
+            tokens.split("train"),
+            data.training,
+            data.tokenizer,
+            count=SAMPLES,
+            begin=train.begin,
+            purpose=purpose_of(known) if (known := tokens.manifest.facts.get("purpose")) else None,
+        ),
         settled=_settle(recipe, corpus, data, train, ranks),
         device=ranks.device,
         base=base,

@@ -11,10 +11,12 @@ from rhapsode.core.yaml import Key, write_yaml
 from rhapsode.corpus.config import DataConfig
 from rhapsode.corpus.tokens_config import LEARNED
 from rhapsode.evaluate.config import EvaluateConfig
+from rhapsode.evaluate.scorers.registry import SCORERS, known
 from rhapsode.model.config import FROM_SCRATCH, ModelConfig
 from rhapsode.recipe.launch import LaunchConfig
 from rhapsode.recipe.task import TaskConfig
 from rhapsode.train.config import TrainConfig
+from rhapsode.train.objectives.config import HEADS
 
 
 def _check_values(values: list[Any]) -> list[Any]:
@@ -91,6 +93,7 @@ class Recipe(Config):
                 yield ("data", *key), f"the data is {kind}, which this has no effect on; leave it out"
         if self.evaluate.task is not None and not data.examples:
             yield ("evaluate", "task"), "text asks for no answers; leave it out, or tune on data.examples"
+        yield from self._of_heads()
         if train.adapter is not None and self.model.base is None:
             yield (
                 ("train", "adapter"),
@@ -98,6 +101,23 @@ class Recipe(Config):
             )
         if train.storage is not None and train.adapter is None:
             yield ("train", "storage"), "without train.adapter no weight is frozen; leave it out, or train an adapter"
+
+    def _of_heads(self) -> Iterator[tuple[Key, str]]:
+        """A head without trained weights, and scorers of other models than the one that is made."""
+        objective = "sft" if self.train.objective is None else self.train.objective.name
+        if objective in HEADS and self.model.base is None:
+            yield ("train", "objective"), "a head stands upon trained weights; name model.base, or leave it out"
+        for name in () if self.evaluate.task is None else self.evaluate.task.scorers:
+            needs = known(name).needs
+            if needs not in (None, objective):
+                why = f"{name} judges models of train.objective {needs}, and this is {objective}; name another scorer"
+                yield ("evaluate", "task", "scorers"), why
+            elif needs is None and objective in ("reward", "embed"):
+                why = f"{name} judges labels and words, of which train.objective {objective} makes none; name one of "
+                yield (
+                    ("evaluate", "task", "scorers"),
+                    why + ", ".join(n for n in SCORERS if known(n).needs == objective),
+                )
 
 
 def dump_recipe(recipe: Recipe) -> str:

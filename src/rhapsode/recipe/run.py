@@ -256,6 +256,7 @@ def merge_run(walk: Walk, plan: Plan, adapter: Path) -> Path:
             adapter,
             out,
             storage=plan.train.storage,
+            spec=plan.train.spec,
             tokenizer_dir=plan.data.tokens.tokenizer_dir,
             facts=known,
             prove=prove,
@@ -297,9 +298,9 @@ def _evidence(plan: Plan) -> Evidence:
     return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, base.papers, str(base.directory.absolute()))
 
 
-def check_gate(evaluation: Evaluation) -> None:
+def check_gate(evaluation: Evaluation | None) -> None:
     """Raises GateNotPassed if the recipe asks for more than the model reached."""
-    if evaluation.gate is not None and not evaluation.gate.passed:
+    if evaluation is not None and evaluation.gate is not None and not evaluation.gate.passed:
         raise GateNotPassed(
             f"the gate is not passed: {evaluation.gate.sentence}",
             "train longer, add data, or lower evaluate.gate.below_best_baseline",

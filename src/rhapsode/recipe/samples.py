@@ -1,11 +1,12 @@
 """Rows of training data as the model will see them: their sequences, token by token, and where there is loss."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from rhapsode.corpus.examples.heads import Purpose
 from rhapsode.corpus.packing import NO_TARGET, Ints, Packing, Rows, batch
 from rhapsode.corpus.tokens import TokenSplit
 from rhapsode.text.tokenizer import Tokenizer
@@ -34,17 +35,36 @@ class Sample(NamedTuple):
 
 
 def render_samples(
-    split: TokenSplit, packing: Packing, tokenizer: Tokenizer, *, count: int, begin: int | None
+    split: TokenSplit,
+    packing: Packing,
+    tokenizer: Tokenizer,
+    *,
+    count: int,
+    begin: int | None,
+    purpose: Purpose | None = None,
 ) -> list[Sample]:
-    """`count` rows, evenly spread."""
-    step = max(1, packing.num_rows // count)
-    return [_render(split, packing, tokenizer, row, begin=begin) for row in range(0, packing.num_rows, step)][:count]
+    """`count` rows, evenly spread.
+
+    Args:
+        purpose: of a model that does not write: what its targets are called.
+    """
+    step, name = max(1, packing.num_rows // count), tokenizer.show if purpose is None else purpose.shown
+    rows = range(0, packing.num_rows, step)[:count]
+    return [_render(split, packing, tokenizer, row, begin=begin, name=name) for row in rows]
 
 
-def _render(split: TokenSplit, packing: Packing, tokenizer: Tokenizer, row: int, *, begin: int | None) -> Sample:
+def _render(
+    split: TokenSplit,
+    packing: Packing,
+    tokenizer: Tokenizer,
+    row: int,
+    *,
+    begin: int | None,
+    name: Callable[[int], str],
+) -> Sample:
     rows = batch(split, packing, [row], pad=tokenizer.pad, begin=begin)
     shown = SHOWN_OF_EXAMPLE if split.is_learned_in_part else SHOWN_TOKENS
-    sequences = [_tokens(rows, span, tokenizer) for span in _spans(rows, most=shown)]
+    sequences = [_tokens(rows, span, tokenizer, name) for span in _spans(rows, most=shown)]
     sources = [split.document_source(piece.document) for piece in packing.row(row)]
     padding = int((rows.documents == 0).sum())
     return Sample(row, sources, int((rows.targets != NO_TARGET).sum()), padding, sequences)
@@ -59,11 +79,12 @@ def _spans(rows: Rows, *, most: int) -> Iterator[slice]:
             yield slice(start, min(stop, most))
 
 
-def _tokens(rows: Rows, span: slice, tokenizer: Tokenizer) -> list[SampleToken]:
+def _tokens(rows: Rows, span: slice, tokenizer: Tokenizer, name: Callable[[int], str]) -> list[SampleToken]:
     """The first is only read; behind the last input stands its target, which is no input any more."""
     ids, targets = rows.ids[0, span].tolist(), rows.targets[0, span].tolist()
     found = [SampleToken(ids[0], tokenizer.show(ids[0]), is_trained=False)]
     for token, target in zip([*ids[1:], targets[-1]], targets, strict=True):
         if token != NO_TARGET:
-            found.append(SampleToken(token, tokenizer.show(token), is_trained=target != NO_TARGET))
+            text = tokenizer.show(token) if target == NO_TARGET else name(token)
+            found.append(SampleToken(token, text, is_trained=target != NO_TARGET))
     return found

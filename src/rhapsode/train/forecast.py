@@ -18,7 +18,7 @@ from rhapsode.core.energy import find_meter
 from rhapsode.corpus.packing import Packing
 from rhapsode.kernels.cross_entropy import chunk_of
 from rhapsode.kernels.peak import measure_peak_flops
-from rhapsode.model.adapter import targets
+from rhapsode.model.adapter import targets, whole
 from rhapsode.model.parameters import shapes
 from rhapsode.train.masters import height_of
 from rhapsode.train.objectives.registry import needs_reference
@@ -67,8 +67,8 @@ def memory_floor(plan: TrainPlan) -> int:
     """
     compute = PRECISIONS[plan.precision].itemsize
     spec, is_frozen = plan.spec, plan.adapter is not None
-    scored = min(chunk_of(spec.vocab_size), plan.micro_batch_rows * plan.context)
-    loss = spec.vocab_size * ((0 if is_frozen else 4 * spec.width) + compute * scored)
+    scored = min(chunk_of(max(1, spec.num_scores)), plan.micro_batch_rows * plan.context)
+    loss = spec.num_scores * ((0 if is_frozen else 4 * spec.width) + compute * scored)
     weights = compute * spec.parameters if plan.storage in (None, "bf16") else spec.parameters // 2
     copies = 2 if needs_reference(plan.objective) and not is_frozen else 1
     return trained(plan) * (4 * 2 + compute) + weights * copies + 4 * moments(plan) + loss + saving_bytes(plan)
@@ -79,7 +79,8 @@ def trained(plan: TrainPlan) -> int:
     if plan.adapter is None:
         return plan.spec.parameters
     tensors = (t.tensors(plan.adapter) for t in targets(plan.spec, plan.adapter))
-    return sum(math.prod(shape) for found in tensors for shape in found.values())
+    learned = [*(shape for found in tensors for shape in found.values()), *whole(plan.spec).values()]
+    return sum(map(math.prod, learned))
 
 
 def saving_bytes(plan: TrainPlan) -> int:
@@ -133,7 +134,7 @@ def operations_per_token(plan: TrainPlan, training: Packing) -> float:
     Frozen weights need no gradient of their own, so of three products two are left; a reference adds one forward.
     """
     spec = plan.spec
-    head = 6 * spec.vocab_size * spec.width
+    head = 6 * spec.num_scores * spec.width
     blocks = spec.flops_per_token(plan.context) - head
     share = (2 / 3 if plan.adapter is not None else 1) + (1 / 3 if needs_reference(plan.objective) else 0)
     return share * (blocks * training.num_places / max(1, training.num_targets) + head)

@@ -104,14 +104,18 @@ def settle(
     is_trained, own = base is not None, _own(config, spec, here=here)
     asked = _asked_tokens(config, num_targets, here)
     objective, learned = _objective(config, examples)
+    _check_ranks(objective.name, here)
     read, least = (asked * num_rows * context / num_targets, LEAST_OF_EXAMPLES) if examples else (asked, LEAST_BATCH)
+    if objective.name == "embed":  # every other passage of a step is one to tell the own from
+        least = LEAST_BATCH
     rows, batch = _batch(config, context, read, num_rows=num_rows, least=least)
     tokens_per_step, batch_tokens = rows * num_targets / num_rows, rows * context
     steps, how_many = _steps(config, asked, tokens_per_step=tokens_per_step, batch_tokens=batch_tokens, here=here)
     precision, computed = _precision(config, here)
     warmup, decay, schedule = _schedule(config, steps, is_trained=is_trained)
     micro, at_once = _micro_batch(config, own, context, rows, precision=precision, here=here)
-    rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained, examples=examples)
+    is_gentle = examples == "preferences" and spec.head is None  # a head has no words to forget
+    rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained, is_gentle=is_gentle)
     parallel, together = _parallel(config, own, here=here)
     plan = TrainPlan(
         spec=spec,
@@ -192,20 +196,31 @@ def _precision(config: TrainConfig, here: Here) -> tuple[str, list[Decision]]:
     return found, [Decision("precision", found, "the faster in a matrix product on this machine; masters are fp32")]
 
 
+def _check_ranks(objective: str, here: Here) -> None:
+    """Raises PlanRefused: passages of one rank would have to be negatives for queries of another."""
+    if objective == "embed" and here.ranks > 1:
+        raise PlanRefused(
+            f"train.objective embed compares all texts of a step, and {here.ranks} ranks each see their own",
+            "train it with one process",
+        )
+
+
 def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConfig, list[Decision]]:
     """What is learned, and of which weights."""
     if examples not in DEFAULTS and config.objective is None:
         raise PlanRefused(f"nothing is learned from {examples} yet", "give answers, or pairs of them")
     found = config.objective or DEFAULTS[examples]
-    if FOR[found.name] != examples:
+    if examples not in FOR[found.name]:
+        wanted = " or ".join(family or "text" for family in FOR[found.name])
         raise PlanRefused(
-            f"train.objective {found.name} learns from {FOR[found.name] or 'text'}, and the data is "
+            f"train.objective {found.name} learns from {wanted}, and the data is "
             f"{f'made of {examples}' if examples else 'text'}",
             "leave train.objective out, or give it other data",
         )
     if examples is None and config.adapter is None:
         return found, []
-    numbers = ", ".join(f"{key} {value:g}" for key, value in found.model_dump().items() if key != "name")
+    values = {key: value for key, value in found.model_dump().items() if key != "name"}
+    numbers = ", ".join(f"{k} {value if isinstance(value, str) else f'{value:g}'}" for k, value in values.items())
     why = "train.objective" if config.objective else f"what {examples or 'text'} is for"
     learned = [Decision("objective", f"{found.name}{f' ({numbers})' if numbers else ''}", why)]
     if (adapter := config.adapter) is not None:
@@ -302,14 +317,14 @@ def _keeping(config: TrainConfig) -> Decision:
 
 
 def _rates(
-    config: TrainConfig, width: int, *, is_trained: bool, examples: str | None
+    config: TrainConfig, width: int, *, is_trained: bool, is_gentle: bool
 ) -> tuple[float, float, list[Decision]]:
     """The peak rate of the matrices or of everything, that of the embeddings beside Muon, and why."""
     scale, by_width = math.sqrt(REFERENCE_WIDTH / width), f" sqrt({REFERENCE_WIDTH}/{width})"
     gentler, less = (1 / GENTLER, f" / {GENTLER}, as the weights are trained already") if is_trained else (1.0, "")
     if config.adapter is not None:
         gentler, less = gentler * ADAPTER_FASTER, f"{less}, x {ADAPTER_FASTER} for an adapter"
-    if examples == "preferences":
+    if is_gentle:
         gentler, less = gentler / PREFERENCE_GENTLER, f"{less}, / {PREFERENCE_GENTLER} for preferences"
     rate, beside = config.learning_rate, config.embedding_learning_rate or EMBEDDING_RATE * scale * gentler
     if config.optimizer_for(is_trained=is_trained) == "adamw":

@@ -18,6 +18,7 @@ from rhapsode.corpus.tokens import Tokens
 from rhapsode.kernels.allocator import keep_freed_memory
 from rhapsode.model.adapter import adapt, without_adapters
 from rhapsode.model.decoder import Decoder
+from rhapsode.model.heads import put_head
 from rhapsode.model.initialise import initialise
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.health import after, trouble
@@ -215,7 +216,7 @@ def _in_pieces(
     from rhapsode.train.ranks.muon import PiecesMuon
 
     assert device.type == ranks.device.type
-    if plan.adapter is not None or needs_reference(plan.objective):
+    if plan.adapter is not None or needs_reference(plan.objective) or plan.spec.head is not None:
         raise RhapsodeError(
             "ranks that share one model train all of its weights, on text or on answers",
             "set train.parallel: replicate and leave train.tensor out",
@@ -265,12 +266,15 @@ def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
             "plan again, or put it back",
         )
     if plan.adapter is None:
-        return load_model(base)
+        model = load_model(base)
+        put_head(model, plan.spec)
+        return model
     dtype = PRECISIONS[plan.precision]
     if plan.storage is None:
         model = load_model(base, dtype=dtype)
     else:
         model = load_frozen(base, dtype=dtype, storage=plan.storage)
+    put_head(model, plan.spec)
     adapt(model, plan.adapter, seed=plan.order_seed)
     return model
 

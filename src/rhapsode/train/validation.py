@@ -51,6 +51,7 @@ class Validation:
     Args:
         max_tokens: of all rows together, unless there are more sources than that.
         rows: computed at once.
+        is_written: whether the model writes; of one that does not, the loss of a term is looked at, in bits.
     """
 
     def __init__(
@@ -62,15 +63,19 @@ class Validation:
         max_tokens: int,
         rows: int,
         begin: int | None,
+        is_written: bool = True,
     ) -> None:
         self._split, self._tokenizer, self._batch, self._begin = split, tokenizer, rows, begin
+        self._is_written = is_written
         sources = documents_by_source(split).items()
         left_out = set(too_long(split, context=context))
         packings = {
             source: pack_split(split, context=context, documents=[d for d in documents if d not in left_out])
             for source, documents in sources
         }
-        self._is_of_pairs = split.is_learned_in_part and split.num_documents > 0 and split.role(0) == "chosen"
+        self._is_of_pairs = (
+            is_written and split.is_learned_in_part and split.num_documents > 0 and split.role(0) == "chosen"
+        )
         wanted = shares({source: p.num_rows for source, p in packings.items()}, total=max(1, max_tokens // context))
         self._held = {
             source: Held(
@@ -96,6 +101,8 @@ class Validation:
         return Look(whole, bits)
 
     def _bits(self, held: Held, model: Decoder, objective: Objective) -> float:
+        if not self._is_written:
+            return self._bits_of_terms(held, model, objective)
         nats, size = 0.0, 0
         device = model.embedding.weight.device
         for start in range(0, len(held.rows), self._batch):
@@ -106,6 +113,16 @@ class Validation:
             nats += float(objective(model, to_batch(rows, device=device)).total)
             size += self._num_bytes(rows.targets[rows.targets != IGNORE])
         return nats / math.log(2) / size
+
+    def _bits_of_terms(self, held: Held, model: Decoder, objective: Objective) -> float:
+        """All rows are one step: how hard a term is may depend on all of them."""
+        starts, device = range(0, len(held.rows), self._batch), model.embedding.weight.device
+        parts = [held.rows[start : start + self._batch] for start in starts]
+        rows = [batch(self._split, held.packing, part, pad=self._tokenizer.pad, begin=self._begin) for part in parts]
+        step = [to_batch(one, device=device) for one in rows]
+        objective.begin(model, step)
+        found = [objective(model, one) for one in step]
+        return sum(float(one.total) for one in found) / math.log(2) / sum(one.num_terms for one in found)
 
     def _num_bytes(self, ids: npt.NDArray[np.int64]) -> int:
         """A large vocabulary has holes and is used in part, so only what occurs is looked up."""

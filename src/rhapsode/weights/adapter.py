@@ -16,9 +16,10 @@ from torch import Tensor
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.manifest import is_complete, verify
 from rhapsode.kernels.storage import Storage
-from rhapsode.model.adapter import adapt, freeze, targets
+from rhapsode.model.adapter import adapt, freeze, targets, whole
 from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.model.decoder import Decoder
+from rhapsode.model.parameters import parts
 from rhapsode.model.spec import ModelSpec
 from rhapsode.weights.adapter_config import adapter_config, read_adapter_config
 from rhapsode.weights.header import Entry
@@ -70,6 +71,10 @@ def slots(spec: ModelSpec, adapter: AdapterSpec) -> dict[str, OnDisk]:
         target.parameter(tensor): OnDisk(f"base_model.model.{target.module}.{SPELLED[tensor]}", shape)
         for target in targets(spec, adapter)
         for tensor, shape in target.tensors(adapter).items()
+    } | {
+        name: OnDisk(f"base_model.model.{part.name}", shape)
+        for name, shape in whole(spec).items()
+        for part in parts(name, spec)
     }
 
 
@@ -114,7 +119,8 @@ def read_adapter(directory: Path, *, spec: ModelSpec) -> Adapter:
     where = directory / CONFIG
     config = read_object(where)
     with TensorFile(directory / TENSORS) as file:
-        modules = {_module(name, where=file.path) for name in file.tensors}
+        heads = {f"base_model.model.{part.name}" for name in whole(spec) for part in parts(name, spec)}
+        modules = {_module(name, where=file.path) for name in file.tensors if name not in heads}
         adapter = read_adapter_config(config, spec=spec, modules=modules, where=str(where))
         places = slots(spec, adapter)
         _check(places, file.tensors, where=file.path)

@@ -21,12 +21,14 @@ class Known(NamedTuple):
     Attributes:
         argument: what must stand behind the name and a colon, if anything.
         is_of_labels: what is wanted is one of a few labels.
+        needs: the objective of the only models that it judges: some do not write.
     """
 
     where: str
     what: str
     argument: str = ""
     is_of_labels: bool = False
+    needs: str | None = None
 
 
 SCORERS = {
@@ -43,6 +45,14 @@ SCORERS = {
     "number": Known("number:number", "answers that come to the wanted number"),
     "json": Known("json_fields:json_fields", "fields of the wanted JSON value"),
     "json_schema": Known("json_schema:json_schema", "answers that are JSON of the wanted shape"),
+    "chosen": Known("exact:exact", "pairs of which the chosen answer gets the higher reward", needs="reward"),
+    "recall@1": Known("ranks:recall_at_1", "queries whose passage is the nearest", needs="embed"),
+    "recall@5": Known("ranks:recall_at_5", "queries whose passage is among the five nearest", needs="embed"),
+    "recall@10": Known("ranks:recall_at_10", "queries whose passage is among the ten nearest", needs="embed"),
+    "mrr": Known("ranks:reciprocal_rank", "1 / the place of a query's passage among the ten nearest", needs="embed"),
+    "ndcg@10": Known(
+        "ranks:discounted_gain", "discounted gain of a query's passage among the ten nearest", needs="embed"
+    ),
     "unit_tests": Known("unit_tests:unit_tests", "programs that pass their tests"),
 }
 

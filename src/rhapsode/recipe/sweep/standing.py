@@ -181,7 +181,7 @@ def read_evaluation(run_dir: Path, *, plan: str) -> Evaluation | None:
     if not path.is_file():
         return None
     report = json.loads(path.read_text(encoding="utf-8"))
-    return from_json(report["evaluation"]) if report["plan"] == plan else None
+    return from_json(report["evaluation"]) if report["plan"] == plan and "evaluation" in report else None
 
 
 def _outcome(planned: Planned, run_dir: Path, failure: str) -> Outcome:

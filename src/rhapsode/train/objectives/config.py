@@ -50,7 +50,40 @@ class SimpoConfig(Config):
     label_smoothing: Share = Field(default=0.0, lt=0.5, description="Share of pairs taken to be the wrong way round.")
 
 
-ObjectiveConfig = NextTokenConfig | SftConfig | DpoConfig | IpoConfig | OrpoConfig | SimpoConfig
+class ClassifyConfig(Config):
+    """Cross-entropy of the labels, which are the answers of the training rows."""
+
+    name: Literal["classify"] = Field(description="Tell labels apart by a head; the model no longer writes.")
+
+
+class RewardConfig(Config):
+    """A reward model (Ouyang et al. 2022, arXiv:2203.02155)."""
+
+    name: Literal["reward"] = Field(description="Give the chosen answer the higher reward; the model no longer writes.")
+    centre: float = Field(default=0.01, ge=0, description="Cost of the square of a pair's summed rewards.")
+
+
+class EmbedConfig(Config):
+    """Contrastive learning of vectors (InfoNCE, arXiv:1807.03748), against all other passages of a step."""
+
+    name: Literal["embed"] = Field(description="Bring a query's vector near its passage's; the model no longer writes.")
+    temperature: float = Field(default=0.05, gt=0, description="What similarities from -1 to 1 are divided by.")
+    pooling: Literal["mean", "last"] = Field(
+        default="mean", description="The tokens whose mean is a text's vector: all of them, or the last one alone."
+    )
+
+
+ObjectiveConfig = (
+    NextTokenConfig
+    | SftConfig
+    | DpoConfig
+    | IpoConfig
+    | OrpoConfig
+    | SimpoConfig
+    | ClassifyConfig
+    | RewardConfig
+    | EmbedConfig
+)
 
 
 def _named(value: Any) -> Any:
@@ -65,5 +98,18 @@ DEFAULTS: dict[str | None, ObjectiveConfig] = {
     "preferences": DpoConfig(name="dpo"),
 }
 """By what the examples are made for (None: text), what is learned where the recipe does not say."""
-FOR = {"next_token": None, "sft": "answers", **dict.fromkeys(("dpo", "ipo", "orpo", "simpo"), "preferences")}
-"""What each objective needs examples for."""
+FOR: dict[str, tuple[str | None, ...]] = {
+    "next_token": (None,),
+    "sft": ("answers",),
+    **dict.fromkeys(("dpo", "ipo", "orpo", "simpo"), ("preferences",)),
+    "classify": ("answers",),
+    "reward": ("preferences",),
+    "embed": ("answers", "preferences"),
+}
+"""What each objective needs examples for; None is text."""
+HEADS: dict[str, Literal["classify", "reward", "embed"]] = {
+    "classify": "classify",
+    "reward": "reward",
+    "embed": "embed",
+}
+"""Objectives of models that do not write."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rhapsode.train.objective import NextToken, Objective
+from rhapsode.train.objectives.embed import Embed
+from rhapsode.train.objectives.heads import Classify, Reward
 from rhapsode.train.objectives.pairs import Preferences, Reference
 
 
@@ -18,6 +20,12 @@ def make_objective(settled: Mapping[str, Any], *, reference: Reference | None = 
     match settled["name"]:
         case "next_token" | "sft" as name:
             return NextToken(name)
+        case "classify":
+            return Classify()
+        case "reward":
+            return Reward(**numbers)
+        case "embed":
+            return Embed(temperature=numbers["temperature"])  # how to pool is the model's
         case name:
             return Preferences(name, numbers, reference=reference)
 
