@@ -8,6 +8,7 @@ from tests.conftest import make_decoder
 from tests.recipe.bases import make_base
 
 from rhapsode.core.errors import RhapsodeError
+from rhapsode.core.events import Events
 from rhapsode.core.manifest import writing
 from rhapsode.engine.heads import HeadEngine, load_head
 from rhapsode.engine.load import load_engine
@@ -16,7 +17,7 @@ from rhapsode.model.families.registry import spec_from_config, with_head
 from rhapsode.model.heads import put_head
 from rhapsode.model.pooling import pooled
 from rhapsode.model.spec import Head, ModelSpec
-from rhapsode.weights.directory import load_model, read_spec, write_model
+from rhapsode.weights.directory import import_directory, load_model, read_spec, write_model
 
 LABELS = ("red", "green", "blue")
 TEXTS = [[5, 9, 30, 31], [7, 8], [40, 41, 42, 43, 44, 45, 46], [9]]
@@ -84,6 +85,23 @@ def test_a_head_comes_back_as_it_was_written(tmp_path: Path) -> None:
         for (name, value), (other, found) in zip(model.named_parameters(), again.named_parameters(), strict=True):
             assert name == other
             assert torch.equal(value, found)
+
+
+def test_a_strangers_head_is_taken_with_what_lies_beside_it(tmp_path: Path) -> None:
+    """Or refused, where there are steps that are not built."""
+    base = make_base(tmp_path / "base", "qwen2")
+    for name, head in (("labels", Head(LABELS)), ("vectors", Head(pooling="last"))):
+        write_head(tmp_path / name, base, head)
+        (tmp_path / f"{name}-taken").mkdir()
+        import_directory(tmp_path / name, tmp_path / f"{name}-taken", events=Events())
+        assert read_spec(tmp_path / f"{name}-taken").head == head
+    steps = '[{"type": "sentence_transformers.models.Transformer"}, {"type": "sentence_transformers.models.Dense"}]'
+    (tmp_path / "vectors" / "modules.json").write_text(steps)
+    with pytest.raises(RhapsodeError, match="names the step Dense, which is not built"):
+        read_spec(tmp_path / "vectors")
+    (tmp_path / "vectors" / "modules.json").write_text("[3]")
+    with pytest.raises(RhapsodeError, match="is damaged"):
+        read_spec(tmp_path / "vectors")
 
 
 def test_what_does_not_write_is_not_talked_to(tmp_path: Path) -> None:

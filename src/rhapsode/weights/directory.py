@@ -168,7 +168,10 @@ def import_directory(source: Path, into: Path, *, events: Events, allow_not_fini
         check_values(weights, layout, spec=spec, events=events, allow_not_finite=allow_not_finite)
         take_files(weights, into, events=events)
     write_object(into / "config.json", spec.config)
-    _take_generation(source, into, spec.config, stops=stops)
+    if spec.head is None:
+        _take_generation(source, into, spec.config, stops=stops)
+    elif not spec.head.labels:
+        write_sentence_files(into, spec=spec, head=spec.head)
     copy_tokenizer(source, into, events=events)
     check_vocabulary(into, spec=spec)
     copy_licence(source, into)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.model.spec import Head, ModelSpec, Pooling
-from rhapsode.weights.json_file import read_object, write_object
+from rhapsode.weights.json_file import read_bytes, read_object, write_object
 
 MODULES = "modules.json"
 POOLING = "1_Pooling"
 NORMALIZE = "2_Normalize"
+LARGEST = 1 << 16
 MODES: dict[str, Pooling] = {"pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
 OTHER_MODES = ("cls_token", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
 STEPS = (("", "Transformer"), (POOLING, "Pooling"), (NORMALIZE, "Normalize"))
@@ -49,8 +50,9 @@ def read_pooling(directory: Path) -> Pooling:
     """How the model in `directory` makes a vector of its tokens; the mean where it does not say.
 
     Raises:
-        RhapsodeError: in a way that is not built.
+        RhapsodeError: in a way that is not built, or by steps that are not known.
     """
+    _check_steps(directory / MODULES)
     path = directory / POOLING / "config.json"
     if not path.exists():
         return "mean"
@@ -61,3 +63,21 @@ def read_pooling(directory: Path) -> Pooling:
             f"{path} asks for {', '.join(asked) or 'no pooling at all'}", f"there are {' and '.join(MODES)}, one alone"
         )
     return MODES[asked[0]]
+
+
+def _check_steps(path: Path) -> None:
+    """Raises RhapsodeError: there is more to the model than a decoder, pooling and a length of 1."""
+    if not path.exists():
+        return
+    try:
+        steps = json.loads(read_bytes(path, most=LARGEST))
+        kinds = [str(step["type"]).rpartition(".")[2] for step in steps]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise RhapsodeError(
+            f"{path} is damaged: it is no list of steps, each with its type", "get the file again"
+        ) from None
+    if odd := [kind for kind in kinds if kind not in {kind for _, kind in STEPS}]:
+        raise RhapsodeError(
+            f"{path} names the step {odd[0][:60]}, which is not built",
+            "choose a model of a transformer and pooling alone",
+        )
