@@ -141,7 +141,9 @@ def load_adapter(model: Decoder, directory: Path, *, base: str, storage: Storage
     """
     found = read_adapter(directory, spec=model.spec)
     check_base(found, base, where=directory)
-    if found.spec.kind == "lora" and not any(value.any() for name, value in found.weights.items() if name[-2:] == ".B"):
+    heads = whole(model.spec)
+    moving = [value for name, value in found.weights.items() if name.endswith(".B") or name in heads]
+    if found.spec.kind == "lora" and not any(value.any() for value in moving):
         raise _idle(directory, "every lora_B is zero")
     freeze(model, storage=storage)
     before = probe(model)

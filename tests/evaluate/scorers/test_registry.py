@@ -1,5 +1,7 @@
 """What every scorer promises, whatever it counts."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,8 @@ from rhapsode.evaluate.scorers.registry import SCORERS, known, scorer
 
 WANTED = {"number": ["#### 42", "7"], "json": ['{"a": [1, "x"]}', "[]"], "json_schema": ['{"type": "number"}', "true"]}
 QUICK = [name for name in SCORERS if name != "unit_tests"]
-PERFECT = {"json_schema": ["3.5", "[]"]}
+NEAREST = [json.dumps([text, "another"]) for text in ("yes, that is so", "no, not at all today")]
+PERFECT = {"json_schema": ["3.5", "[]"], **{name: NEAREST for name, one in SCORERS.items() if one.needs == "embed"}}
 
 
 def named(name: str) -> str:

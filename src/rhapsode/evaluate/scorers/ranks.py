@@ -6,14 +6,17 @@ Of an answer that is no such list, or does not hold it, all are 0 (MRR and nDCG 
 import json
 import math
 
+from rhapsode.evaluate.scorers.scorer import require_wanted
+
 TEN = 10
 
 
 def place(answer: str, wanted: str) -> int | None:
-    """From 1; None where it is not among them."""
+    """From 1; None where it is not among them. Raises RhapsodeError: the row wants no passage."""
+    require_wanted(wanted)
     try:
         found = json.loads(answer)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found.index(wanted) + 1 if isinstance(found, list) and wanted in found else None
 
