@@ -207,6 +207,8 @@ def test_answers_that_are_no_labels_are_refused(folder: Path) -> None:
         ("train.objective=reward", "learns from preferences, and the data is made of answers"),
         ("evaluate.task.scorers=[mrr]", "mrr judges models of train.objective embed, and this is classify"),
         ("model.base=null", "a head stands upon trained weights"),
+        ("task.prompts=[Sing]", "goes on with nothing"),
+        ("evaluate.gate.below_best_baseline=5%", "has no bits per byte"),
     ],
 )
 def test_what_does_not_go_together_is_refused(change: str, said: str, folder: Path) -> None:

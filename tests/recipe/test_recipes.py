@@ -37,7 +37,9 @@ HELD_OUT = {
     "translate-en-de": 1000,
     "finance-sentiment": 690,
     "docstrings": 490,
+    "code-search": 490,
     "preference": 340,
+    "reward": 340,
     "arithmetic": 400,
 }
 """About so many examples; where a hash decides, a tenth more or less."""

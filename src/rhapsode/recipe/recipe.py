@@ -105,8 +105,14 @@ class Recipe(Config):
     def _of_heads(self) -> Iterator[tuple[Key, str]]:
         """A head without trained weights, and scorers of other models than the one that is made."""
         objective = "sft" if self.train.objective is None else self.train.objective.name
-        if objective in HEADS and self.model.base is None:
-            yield ("train", "objective"), "a head stands upon trained weights; name model.base, or leave it out"
+        if objective in HEADS:
+            if self.model.base is None:
+                yield ("train", "objective"), "a head stands upon trained weights; name model.base, or leave it out"
+            if self.evaluate.gate.below_best_baseline is not None:
+                why = "a model that does not write has no bits per byte; leave it out"
+                yield ("evaluate", "gate", "below_best_baseline"), why
+            if self.task.prompts:
+                yield ("task", "prompts"), "a model that does not write goes on with nothing; leave it out"
         for name in () if self.evaluate.task is None else self.evaluate.task.scorers:
             needs = known(name).needs
             if needs not in (None, objective):

@@ -33,7 +33,7 @@ def make_model(head: Head, *, seed: int = 1) -> Decoder:
 
 def make_batch(rows: list[list[list[int]]], *, labels: int = 1, seed: int = 0) -> tuple[Batch, Trees]:
     """Random ids; behind each sequence the number of a label."""
-    trees, random = make_trees(rows, width=18), torch.Generator().manual_seed(seed)
+    trees, random = make_trees(rows, width=24), torch.Generator().manual_seed(seed)
     ids = torch.randint(3, 96, trees.documents.shape, generator=random)
     targets = torch.full_like(ids, IGNORE)
     for row in range(len(rows)):
@@ -99,10 +99,10 @@ def test_labels_are_learned_as_transformers_learns_them() -> None:
             if batch.documents[row, places[-1]]:
                 total = total + theirs(batch.ids[row, places][None], labels=next(wanted)[None]).loss
     total.backward()
-    torch.testing.assert_close(found.total.detach(), total.detach(), rtol=1e-8, atol=1e-10)
-    torch.testing.assert_close(model.head.weight.grad, theirs.score.weight.grad, rtol=1e-8, atol=1e-10)
-    embedding = theirs.model.embed_tokens.weight.grad
-    torch.testing.assert_close(model.embedding.weight.grad, embedding, rtol=1e-8, atol=1e-10)
+    near = {"rtol": 1e-5, "atol": 1e-6}  # transformers turns and norms in float32, whatever goes in
+    torch.testing.assert_close(found.total.detach(), total.detach(), **near)
+    torch.testing.assert_close(model.head.weight.grad, theirs.score.weight.grad, **near)
+    torch.testing.assert_close(model.embedding.weight.grad, theirs.model.embed_tokens.weight.grad, **near)
 
 
 @pytest.mark.parametrize("centre", [0.0, 0.01])

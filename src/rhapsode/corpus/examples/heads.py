@@ -7,7 +7,7 @@ of vectors the number says nothing, and is 0.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rhapsode.core.errors import PlanRefused, RhapsodeError
 from rhapsode.corpus.documents import Document
@@ -36,9 +36,8 @@ class Purpose:
 
     def shown(self, target: int) -> str:
         """What is learned at a place, for people."""
-        return {"classify": " -> label", "reward": " -> reward", "embed": " -> vector"}[self.kind] + (
-            f" {self.labels[target]}" if self.kind == "classify" else ""
-        )
+        said = {"classify": "label", "reward": "reward", "embed": "vector"}[self.kind]
+        return f" -> {said}" + (f" {self.labels[target]}" if self.kind == "classify" else "")
 
 
 def purpose_of(value: Mapping[str, Any]) -> Purpose:
@@ -72,7 +71,7 @@ def find_purpose(kind: Kind, training: Iterable[Document]) -> Purpose:
 
 def label_of(example: Example) -> str:
     """Raises PlanRefused: the example has no answer in words."""
-    _, answer = _asked(example)
+    answer = _asked(example).answer
     if not answer.strip():
         raise PlanRefused("a training row has an empty label", "give every row its label")
     return answer.strip()
@@ -86,8 +85,7 @@ def encode_for(purpose: Purpose, example: Example, *, tokenizer: Tokenizer, stop
     """
     match purpose.kind, example:
         case "classify", _:
-            prompt, _ = _asked(example)
-            label, tools = label_of(example), () if not hasattr(example, "tools") else example.tools
+            (prompt, _, tools), label = _asked(example), label_of(example)
             if label not in purpose.labels:
                 raise RhapsodeError(
                     f"its label {label[:60]!r} stands on no training row", "give training rows with it, or leave it out"
@@ -98,8 +96,8 @@ def encode_for(purpose: Purpose, example: Example, *, tokenizer: Tokenizer, stop
         case "embed", Preference(prompt, chosen, rejected, _):
             texts = {"query": words(prompt), "passage": words(chosen), "no passage": words(rejected)}
         case _:
-            prompt, answer = _asked(example)
-            texts = {"query": words(prompt), "passage": answer}
+            asked = _asked(example)
+            texts = {"query": words(asked.prompt), "passage": asked.answer}
     return [_ended(text_ids(said, tokenizer=tokenizer), NO_LABEL, role) for role, said in texts.items()]
 
 
@@ -126,13 +124,20 @@ def words(said: str | Messages) -> str:
     return said if isinstance(said, str) else "\n".join(message.content for message in said)
 
 
-def _asked(example: Example) -> tuple[str | Messages, str]:
-    """What is read, and the answer."""
+class _Asked(NamedTuple):
+    """What is read, and what is the answer."""
+
+    prompt: str | Messages
+    answer: str
+    tools: Tools
+
+
+def _asked(example: Example) -> _Asked:
     match example:
-        case Completion(prompt, completion, _):
-            return prompt, words(completion)
-        case Conversation(messages, _) if messages[-1].role == "assistant":
-            return messages[:-1], messages[-1].content
+        case Completion(prompt, completion, tools):
+            return _Asked(prompt, words(completion), tools)
+        case Conversation(messages, tools) if messages[-1].role == "assistant":
+            return _Asked(messages[:-1], messages[-1].content, tools)
         case _:
             raise RhapsodeError("it has no prompt with an answer behind it", "give prompts and completions")
 
