@@ -140,8 +140,7 @@ class _Growing:
         if place >= self._small:
             return self._load(place - self._small // 2)
         half, rest = divmod(place, 2)
-        parts = (tensor.chunk(2)[rest] for tensor in self._load(half))
-        return Batch(*parts)
+        return self._load(half).map(lambda tensor: tensor.chunk(2)[rest])
 
 
 def plan_with(trainer: Trainer, *, steps: int) -> TrainPlan:

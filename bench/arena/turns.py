@@ -96,12 +96,23 @@ class Meeting(NamedTuple):
 
 def meet(ours: Side, theirs: Side, *, rounds: int, steps: int, warmup: int, unit: str = "tok/s") -> Meeting:
     """Both run `steps` steps in every round; who begins alternates."""
-    sides = (ours, theirs)
-    turns: tuple[list[Turn], list[Turn]] = ([], [])
-    for side in sides:
+    turns = meet_all({"ours": ours, "theirs": theirs}, rounds=rounds, steps=steps, warmup=warmup, unit=unit)
+    return Meeting(turns["ours"], turns["theirs"])
+
+
+def meet_all(
+    sides: Mapping[str, Side], *, rounds: int, steps: int, warmup: int, unit: str = "tok/s"
+) -> dict[str, list[Turn]]:
+    """All run `steps` steps in every round; who begins goes round."""
+    names = list(sides)
+    turns: dict[str, list[Turn]] = {name: [] for name in names}
+    for name, side in sides.items():
+        print(f"  {name} gets ready", file=sys.stderr)
         side.run(warmup)
     for number in range(rounds):
-        for which in (0, 1) if number % 2 == 0 else (1, 0):
-            turns[which].append(sides[which].run(steps))
-        print(f"  round {number + 1}: {turns[0][-1].speed:.0f} | {turns[1][-1].speed:.0f} {unit}", file=sys.stderr)
-    return Meeting(*turns)
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            turns[name].append(sides[name].run(steps))
+        speeds = " | ".join(f"{name} {turns[name][-1].speed:.3g}" for name in names)
+        print(f"  round {number + 1} of {rounds}: {speeds} {unit}", file=sys.stderr)
+    return turns

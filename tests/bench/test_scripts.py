@@ -8,10 +8,18 @@ import pytest
 import zstandard
 from tests.bench.conftest import BENCH
 from tests.conftest import make_texts
+from tests.recipe.bases import make_base
 
 from rhapsode.kernels import native
 
 pytestmark = pytest.mark.slow
+
+TUNED = """
+task: {name: tuned}
+data: {examples: [{path: train.jsonl, split: train}, {path: held.jsonl, split: validation}]}
+model: {base: base, context: 64}
+train: {batch_tokens: 256, learning_rate: 1.0e-9, precision: bf16, adapter: {rank: 4}}
+"""
 
 
 def run(script, *options, cwd, shape=("--size", "tiny")):
@@ -80,3 +88,23 @@ def test_shared_prefixes_are_measured_as_trees_and_as_documents(tmp_path):
         assert tokens == pytest.approx(branches * (trunk + length) / (trunk + branches * length))
         assert 0.5 < tiles <= tokens
         assert len(family["rounds"]) == 2
+
+
+def test_tuning_meets_peft_and_trl_on_the_same_examples(tmp_path):
+    """At a rate of next to nothing all have the loss of the base, however they pad or pack, in whichever type."""
+    pytest.importorskip("trl")
+    make_base(tmp_path / "base", "gemma3_text")
+    said = ("ship", "wind", "gates", "harbour", "crew", "days")
+    rows = [{"prompt": f"number {i} {'of the wind ' * (i % 5)}{said[i % 6]}", "completion": f" {i}"} for i in range(60)]
+    for name, part in {"train": rows[:50], "held": rows[50:]}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    (tmp_path / "tuned.yaml").write_text(TUNED)
+    options = ("--peers", "peft", "trl-packed", "--weights", "autocast", "--rounds", 2, "--steps", 1, "--rows", 3)
+    table = run("tuning.py", tmp_path / "tuned.yaml", *options, cwd=tmp_path, shape=())
+    (record,) = kept(tmp_path / "out/bench/tuning.jsonl")
+    assert list(record["turns"]) == ["ours", "peft:autocast:3:shipped", "trl-packed:autocast:3:shipped"]
+    assert table.count("\n| ") == 4
+    for own in record["turns"].values():
+        assert all(turn["speed"] > 0 and turn["memory"] > 1e7 for turn in own)
+        for turn, ours in zip(own, record["turns"]["ours"], strict=True):
+            assert turn["loss"] == pytest.approx(ours["loss"], rel=0.01)

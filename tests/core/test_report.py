@@ -228,6 +228,15 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "one" in path.read_text(encoding="utf-8")
 
 
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    """And what is to be cleared away does not hide it."""
+    (tmp_path / "run").write_text("something else")
+    with pytest.raises(RhapsodeError, match="run: File exists|run: Not a directory"):
+        Report("one", []).write(tmp_path / "run" / "report.html")
+    with pytest.raises(RhapsodeError, match="Not a directory"):
+        Report("one", []).write(tmp_path / "run" / "deeper" / "report.html")
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.parametrize("width", [360, 1200])
 def test_the_page_never_scrolls_sideways(width: int, tmp_path: Path) -> None:

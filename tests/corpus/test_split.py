@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from tests.corpus.conftest import Make, paragraph
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.corpus.config import SplitConfig
+from rhapsode.corpus.config import DataConfig, SplitConfig
 from rhapsode.corpus.split import crossing, group_of, position, side_of
 
 POSITIONS = st.lists(st.integers(0, 2**64 - 1), max_size=8).map(lambda values: np.array(values, np.uint64))
@@ -126,3 +127,9 @@ def test_texts_on_both_sides_are_counted_when_duplicates_stay(make: Make, folder
     made = make(folder, deduplicate="off", split={"validation": 0.5, "group": "source_file"})
     assert len(made.kept) == 40
     assert made.report["split"]["texts_on_both_sides"] == 1
+
+
+def test_text_stays_together_by_what_text_has():
+    with pytest.raises(ValidationError, match=r"split\.group: text stays together by document, folder, source_file"):
+        DataConfig.model_validate({"sources": [{"path": "texts"}], "split": {"group": "patient"}})
+    assert DataConfig.model_validate({"examples": [{"path": "a.jsonl"}], "split": {"group": "patient"}})

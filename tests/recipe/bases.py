@@ -25,12 +25,15 @@ def make_base(
     facts: dict[str, Any] | None = None,
     seed: int = 0,
     context: int = 64,
-    template: str | None = None,
+    has_template: bool = True,
 ) -> Path:
-    """A complete directory with weights at random; `family` is gemma3_text or qwen2, whose template may be another."""
+    """A complete directory with weights at random; `family` is gemma3_text or qwen2.
+
+    Qwen's template is good for nothing but to be one; without it tuning takes ChatML, which it has the tokens for.
+    """
     backend, config = _gemma() if family == "gemma3_text" else _qwen()
-    if template is not None:
-        config["chat_template"] = template
+    if not has_template:
+        del config["chat_template"]
     names = path.parent / f"{path.name}-tokenizer"
     names.mkdir(parents=True)
     (names / "tokenizer.json").write_text(backend.to_str(), encoding="utf-8")

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from tests.recipe.bases import make_base
 
-from rhapsode.text.chatml import CHATML
-
 PROSE = """The rhapsode {n} walked from city to city and sang what he had learned by heart, verse after verse.
 People brought him bread and wine, and asked for the story of the ship that came home after {n} years.
 He never sang it twice in the same way, yet nobody could say which of the words had changed since last time.
@@ -128,6 +126,53 @@ def tuned_path(tmp_path: Path, bases: Path) -> Path:
     return path
 
 
+PREFERRED = """
+task: {name: prefers}
+data:
+  examples: [{path: pairs.jsonl}]
+  split: {validation: 0.3}
+model: {base: bases/chat, context: 256}
+train:
+  budget: 20 steps
+  batch_tokens: 1024
+  learning_rate: 0.01
+  precision: fp32
+  adapter: {rank: 4}
+evaluate:
+  task: {scorers: [pairs_reward, pairs, pairs_per_token], examples: 3, general: {documents: 2}}
+  samples: {count: 1, max_tokens: 4}
+"""
+
+
+@pytest.fixture
+def preferred_path(tmp_path: Path, bases: Path) -> Path:
+    """A recipe that learns from pairs which answer people like: that with a sir, which is the longer one."""
+    long_enough_to_be_shared = "Zeus, Hera, Athena, Apollo, Artemis, Hermes, Ares and Dionysos quarrel about quays."
+    asked = [f"{long_enough_to_be_shared} Which colour has ship {n}?" for n in range(40)]
+    rows = [
+        {"prompt": q, "chosen": f"{COLOURS[n % 3]}, sir, and a fine ship she is", "rejected": COLOURS[n % 3]}
+        for n, q in enumerate(asked)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "bases").symlink_to(bases)
+    path = tmp_path / "prefers.yaml"
+    path.write_text(PREFERRED)
+    return path
+
+
+@pytest.fixture
+def rated_path(preferred_path: Path) -> Path:
+    """The same answers one by one, good or bad: a third as many bad ones."""
+    rows = [json.loads(line) for line in (preferred_path.parent / "pairs.jsonl").read_text().splitlines()]
+    rated = [{"prompt": row["prompt"], "completion": row["chosen"], "label": True} for row in rows]
+    rated += [{"prompt": row["prompt"], "completion": row["rejected"], "label": False} for row in rows[::3]]
+    (preferred_path.parent / "rated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rated))
+    path = preferred_path.with_name("rated.yaml")
+    named = PREFERRED.replace("pairs.jsonl", "rated.jsonl").replace("prefers", "rated")
+    path.write_text(named.replace("[pairs_reward, pairs, pairs_per_token]", "[feedback_reward, feedback_per_token]"))
+    return path
+
+
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model of each kind: gemma3_text and qwen2."""
@@ -135,7 +180,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for family in ("gemma3_text", "qwen2"):
         make_base(folder / family, family)
     make_base(folder / "wide", "qwen2", context=1024)
-    make_base(folder / "chatty", "qwen2", context=256, template=CHATML)
+    make_base(folder / "chat", "qwen2", context=1024, has_template=False)
     return folder
 
 

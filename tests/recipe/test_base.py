@@ -214,5 +214,5 @@ def test_a_token_that_the_base_has_no_row_for_is_refused(based_path, bases, tmp_
     small = shutil.copytree(bases / "gemma3_text", tmp_path / "small")
     config = json.loads((small / "config.json").read_text())
     (small / "config.json").write_text(json.dumps({**config, "vocab_size": 270}))
-    with pytest.raises(PlanRefused, match="its tokenizer gives token .*, the model has 270"):
+    with pytest.raises(PlanRefused, match="its tokenizer has the token .*, and the model 270 rows"):
         plan_of(based_path, tmp_path / "out", f"model.base={small}")

@@ -128,7 +128,7 @@ def test_it_learns_and_is_judged_beside_its_base(name: str, adapter: str, folder
 def test_rewards_are_learned_and_pairs_are_told_apart(adapter: str, folder: Path) -> None:
     """Of the base nothing is asked: it has no rewards."""
     layout, path = Layout(folder / "out"), recipe_of(folder, "reward")
-    changes = ["model.base=bases/chatty", "model.context=96", f"train.adapter={adapter}"]
+    changes = ["model.base=bases/chat", "model.context=96", f"train.adapter={adapter}"]
     changes += ["train.learning_rate=0.005"] if adapter == "null" else []
     plan, model, found, heard = walked(path, layout, *changes)
     assert found.task is not None

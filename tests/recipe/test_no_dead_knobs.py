@@ -58,6 +58,8 @@ ALTERNATIVES = {
     "data.max_document_bytes": "300",
     "data.tokens.vocab_size": "320",
     "data.tokens.sample": "500",
+    "data.tokens.new_pieces": "9",
+    "data.tokens.new_special": "['<|verse|>']",
     "data.tokens.shard_tokens": "500",
     "model.base": "bases/gemma3_text",
     "model.size": "400k",
@@ -113,7 +115,9 @@ ALTERNATIVES_TUNED = {
     "data.examples[0].templates": "{prompt: 'Ship {ship}?', completion: '{colour}'}",
     "data.examples[0].split": "auto",
     "data.examples[0].drop_faults": "false",
+    "data.split.group": "completion",
     "data.overlap": "refuse",
+    "data.alike": "0.01",
     "data.too_long": "refuse",
     "train.objective": "dpo",
     "train.adapter.rank": "8",
@@ -132,6 +136,8 @@ ALTERNATIVES_TUNED = {
     "evaluate.task.examples": "1",
     "evaluate.task.general.documents": "3",
     "evaluate.task.general.characters": "300",
+    "evaluate.gate.task": "better",
+    "evaluate.gate.general": "5%",
 }
 # Where a base is trained further, other values are the usual ones.
 ALTERNATIVES_BASED = {
@@ -200,7 +206,9 @@ def test_every_field_about_examples_changes_what_is_settled(tuned_path, tmp_path
         "data.examples[0].shape",
         "data.examples[0].templates",
         "data.examples[0].drop_faults",
+        "data.split.group",
         "data.overlap",
+        "data.alike",
         "data.too_long",
         "train.objective",
     }

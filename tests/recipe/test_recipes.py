@@ -41,6 +41,7 @@ HELD_OUT = {
     "preference": 340,
     "reward": 340,
     "arithmetic": 400,
+    "arithmetic-grpo": 400,
 }
 """About so many examples; where a hash decides, a tenth more or less."""
 

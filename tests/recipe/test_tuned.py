@@ -17,8 +17,9 @@ from rhapsode.model.decoder import Decoder
 from rhapsode.recipe.findings import evaluate_run
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import load_recipe
-from rhapsode.recipe.plan import Plan
+from rhapsode.recipe.plan import Plan, make_plan
 from rhapsode.recipe.run import plan_run, train_run, walking
+from rhapsode.train.trainer import Trainer
 from rhapsode.weights.adapter import load_adapter
 from rhapsode.weights.checkpoint import checkpoints
 from rhapsode.weights.directory import load_model
@@ -92,19 +93,37 @@ def test_peft_reads_the_checkpoint_and_agrees(tuned_path: Path, tmp_path: Path) 
     assert (scores(ours, ids) - expected).abs().max() < 1e-3
 
 
-def test_a_run_that_is_resumed_ends_in_the_same_bytes(tuned_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("objective", ["sft", "{name: sft, noise: 5}"])
+def test_a_run_that_is_resumed_ends_in_the_same_bytes(tuned_path: Path, tmp_path: Path, objective: str) -> None:
     whole, part = Layout(tmp_path / "whole"), Layout(tmp_path / "part")
-    budget = "train.budget=8 steps"
-    _, first = train(tuned_path, whole, budget)
-    train(tuned_path, part, budget)
+    changes = ("train.budget=8 steps", f"train.objective={objective}")
+    _, first = train(tuned_path, whole, *changes)
+    train(tuned_path, part, *changes)
     run_dir = part.runs / "tuned"
     for path in (*checkpoints(run_dir)[1:], run_dir / "model"):
         shutil.rmtree(path)
-    _, second = train(tuned_path, part, budget, resume=True)
+    _, second = train(tuned_path, part, *changes, resume=True)
     for name in ("adapter_model.safetensors", "training/optimizer.safetensors"):
         files = [checkpoints(layout.runs / "tuned")[-1] / name for layout in (whole, part)]
         assert files[0].read_bytes() == files[1].read_bytes()
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+
+
+def test_what_examples_begin_with_alike_is_computed_once_and_the_plan_says_so(tuned_path: Path, tmp_path: Path) -> None:
+    instruction = "Say the colour of the ship and nothing else. " * 8
+    for name in ("asked", "held"):
+        path = tuned_path.parent / f"{name}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**row, "prompt": instruction + row["prompt"]}) + "\n" for row in rows))
+    heard, layout = list[Event](), Layout(tmp_path / "out")
+    loaded = load_recipe(tuned_path, ["model.context=512"])
+    plan, _ = plan_run(loaded, layout=layout, events=Events(heard.append))
+    (told,) = [event.fields for event in heard if event.kind == "shared"]
+    assert told["shared"] > told["read"] / 2
+    packing, split = plan.data.training, plan.data.tokens.split("train")
+    one_by_one = sum(int(split.lengths[d]) - 1 for d in set(packing.piece_document.tolist()))
+    assert one_by_one == told["read"] == told["shared"] + packing.num_places
+    assert "what sequences begin with alike is computed once" in (layout.plans / "tuned" / "plan.html").read_text()
 
 
 def test_its_answers_are_judged_before_and_after_and_the_card_says_so(tuned_path: Path, tmp_path: Path) -> None:
@@ -127,16 +146,32 @@ def test_its_answers_are_judged_before_and_after_and_the_card_says_so(tuned_path
 
 
 def test_the_plan_shows_what_is_learned(tuned_path: Path, tmp_path: Path) -> None:
-    layout, loaded, heard = Layout(tmp_path / "out"), load_recipe(tuned_path), list[Event]()
+    layout, heard = Layout(tmp_path / "out"), list[Event]()
+    loaded = load_recipe(tuned_path, ["train.objective={name: sft, learn_prompts: 0}"])
     plan, _ = plan_run(loaded, layout=layout, events=Events(heard.append))
     page = (layout.plans / "tuned" / "plan.html").read_text()
     assert "<mark>" in page
+    assert "learn_prompts 0" in next(one.value for one in plan.decisions if one.name == "objective")
     for sample in plan.samples:
         for sequence in sample.sequences:
             learned = "".join(token.text for token in sequence if token.is_trained)
             assert learned in (" red<|endoftext|>", " green<|endoftext|>", " blue<|endoftext|>")
     warning = next(event.fields["message"] for event in heard if event.kind == "warning")
     assert "1 of 31 examples for train do not fit into model.context 160 (asked.jsonl#row31)" in warning
+
+
+def test_a_share_of_the_prompts_is_learned_too_and_counted(tuned_path: Path, tmp_path: Path) -> None:
+    found = []
+    for share in (0.0, 0.05, 1.0):
+        changes = [f"train.objective={{name: sft, learn_prompts: {share}}}"]
+        plan = make_plan(load_recipe(tuned_path, changes), layout=Layout(tmp_path / "out"), events=Events())
+        trainer = Trainer(plan.train, plan.data, device=plan.device, base=plan.base_directory)
+        seen = sum(trainer.load(place).num_targets for place in range(plan.data.training.num_rows // 2))
+        assert seen == pytest.approx(plan.data.training.num_targets, rel=0.05), "what the plan counts is learned"
+        found.append(plan.data.training.num_targets)
+    assert found[0] < found[1] < found[2]
+    default = make_plan(load_recipe(tuned_path), layout=Layout(tmp_path / "out"), events=Events())
+    assert default.data.training.num_targets == found[1]
 
 
 def test_what_does_not_fit_refuses_the_plan_and_is_named(tuned_path: Path, tmp_path: Path) -> None:

@@ -215,7 +215,8 @@ def test_only_our_errors_escape(kinds: dict[str, Shape], kind: str, data: st.Dat
         loaded = Tokenizer(json.dumps(shape), names={"eos_token": special[-1]}, chat_template="")
         ids = loaded.encode_batch(["ab a <s> é\n\nb", b"a\xffb", "", special[0]])
         loaded.decode([*loaded.prefix, *(token for text in ids for token in text)])
-        loaded.markup.ids(f"ab{special[0]} a{special[-1]}", loaded.markup.shield(["ab"]))
+        read = loaded.markup.read(f"ab{special[0]} a{special[-1]}")
+        loaded.markup.ids(read, loaded.markup.shield(["ab"]))
     except RhapsodeError as error:
         assert len(error.message) < 700  # noqa: PT017 -- most changes are refused, and some are harmless
 

@@ -99,15 +99,18 @@ def make_run(
     plan_hash: str = "0123456789abcdef",
     machine: Mapping[str, Any] | None = None,
     ranks: Ranks = ALONE,
+    base: Path | None = None,
 ) -> Run:
     def card(state: TrainingState) -> str:
         return f"# After {state.step} steps\n"
 
     return Run(
-        Trainer(plan, data, device=CPU, plan_hash=plan_hash, machine=machine, objective=objective, ranks=ranks),
+        Trainer(
+            plan, data, device=CPU, base=base, plan_hash=plan_hash, machine=machine, objective=objective, ranks=ranks
+        ),
         data,
         run_dir=run_dir,
-        evidence=Evidence(inputs={"tokens": "t"}, recipe={"train": {}}, card=card),
+        evidence=Evidence(inputs={"tokens": "t"}, recipe={"train": {}}, card=card, base_name=str(base or "")),
         events=events or Events(),
         wish=wish or StopWish(),
         peak_flops=1e9,

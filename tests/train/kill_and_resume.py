@@ -5,6 +5,7 @@ operation on a file of the run (every open, rename, removal, flush to disk, writ
 counts), or at some time. All of them are done by the thread that saves, while the other one trains.
 """
 
+import dataclasses
 import json
 import os
 import random
@@ -15,11 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import make_decoder
 from tests.train.conftest import load_data, make_plan, make_run
+from tests.weights.conftest import save_model
 
 from rhapsode.core import manifest
 from rhapsode.core.events import Events, JsonLines
 from rhapsode.core.manifest import digest
+from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.trainer import Data
 from rhapsode.weights.checkpoint import checkpoints
@@ -57,14 +61,20 @@ class Assassin:
 
 
 def attempt(
-    plan: TrainPlan, data: Data, run_dir: Path, *, moment: int | None = None, seconds: float | None = None
+    plan: TrainPlan,
+    data: Data,
+    run_dir: Path,
+    *,
+    base: Path | None = None,
+    moment: int | None = None,
+    seconds: float | None = None,
 ) -> bool:
     """Go on with the run in a process of its own; True if it came to the end alive."""
     process = os.fork()
     if process == 0:
         assassin = Assassin(run_dir, moment)
         with JsonLines(run_dir / "events.jsonl") as journal:
-            make_run(plan, data, run_dir, events=Events(journal))(resume=True)
+            make_run(plan, data, run_dir, events=Events(journal), base=base)(resume=True)
         (run_dir.parent / f"{run_dir.name}.count").write_text(str(assassin.count))
         os._exit(0)
     if seconds is not None:
@@ -85,9 +95,19 @@ def ending(run_dir: Path) -> dict[str, str]:
     return {"digest": digest(last), **manifest.verify(last).files, "stray": " ".join(stray)}
 
 
-def main(tokens: Path, work: Path, *, moments: int, times: int) -> None:
+def upon_a_base(plan: TrainPlan, data: Data, base: Path) -> TrainPlan:
+    """The same training of an adapter upon a base, which is written."""
+    save_model(base, make_decoder(plan.spec, std=0.1), data.tokens.tokenizer_dir)
+    adapter = AdapterSpec(rank=4, alpha=8)
+    return dataclasses.replace(plan, base=digest(base), init_seed=None, optimizer="adamw", adapter=adapter)
+
+
+def main(tokens: Path, work: Path, *, moments: int, times: int, learned: str) -> None:
     data = load_data(tokens)
     plan = make_plan(vocab_size=data.tokenizer.vocab_size, steps=5, save_every=1, validate_every=2)
+    base = work / "base" if learned == "adapter" else None
+    if base is not None:
+        plan = upon_a_base(plan, data, base)
 
     def run_dir(name: str) -> Path:
         (work / name).mkdir()
@@ -95,23 +115,23 @@ def main(tokens: Path, work: Path, *, moments: int, times: int) -> None:
 
     whole = run_dir("whole")
     start = time.perf_counter()
-    assert attempt(plan, data, whole)
+    assert attempt(plan, data, whole, base=base)
     length = time.perf_counter() - start
     operations = int((work / "whole.count").read_text())
     endings = {"whole": ending(whole)}
     chosen = sorted({1 + round(i * (operations - 1) / (moments - 1)) for i in range(moments)}) if moments > 1 else []
     for moment in chosen:
         killed = run_dir(f"operation {moment}")
-        assert not attempt(plan, data, killed, moment=moment)
-        assert attempt(plan, data, killed)
+        assert not attempt(plan, data, killed, base=base, moment=moment)
+        assert attempt(plan, data, killed, base=base)
         endings[killed.name] = ending(killed)
     chased, kills, dice = run_dir("random times"), 0, random.Random(0)
-    while kills < times and not attempt(plan, data, chased, seconds=dice.uniform(0.1, 0.7) * length):
+    while kills < times and not attempt(plan, data, chased, base=base, seconds=dice.uniform(0.1, 0.7) * length):
         kills += 1
-    attempt(plan, data, chased)
+    attempt(plan, data, chased, base=base)
     endings[chased.name] = ending(chased)
     sys.stdout.write(json.dumps({"operations": operations, "kills": kills, "endings": endings}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), moments=int(sys.argv[3]), times=int(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), moments=int(sys.argv[3]), times=int(sys.argv[4]), learned=sys.argv[5])

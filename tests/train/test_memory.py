@@ -99,7 +99,7 @@ def test_other_errors_are_not_taken_for_it(data: Data) -> None:
     def wrong(model: Decoder, batch: Batch) -> Loss:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    wrong.measures = ()
+    wrong.measures, wrong.begin = (), next_token.begin
     trainer = Trainer(make_plan(vocab_size=data.tokenizer.vocab_size), data, device=CPU, objective=wrong)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         trainer.step()

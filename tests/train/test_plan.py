@@ -13,6 +13,7 @@ from rhapsode.core.units import GiB
 from rhapsode.model.families.registry import with_head
 from rhapsode.model.spec import Head, ModelSpec
 from rhapsode.train.config import TrainConfig
+from rhapsode.train.objectives.balance import Balance
 from rhapsode.train.plan import Decision, TrainPlan
 from rhapsode.train.settle import ADAMW_RATE, EMBEDDING_RATE, GENTLER, MUON_RATE, WHOLE_BYTES, Here, settle
 
@@ -27,6 +28,7 @@ def settled(
     num_targets: int = 500_000,
     here: Here | None = None,
     examples: str | None = None,
+    balance: Balance | None = None,
     **fields: Any,
 ) -> tuple[TrainPlan, dict[str, Decision]]:
     config = TrainConfig.model_validate(fields)
@@ -41,6 +43,7 @@ def settled(
         num_rows=num_rows,
         num_targets=num_targets,
         examples=examples,
+        balance=balance,
         here=here or Here(),
     )
     return plan, {decision.name: decision for decision in decisions}
@@ -224,7 +227,9 @@ def test_the_list_of_fields_above_is_complete() -> None:
     assert {row[0] for row in marks[0].args[1]} == set(TrainConfig.model_fields) - {"objective"}
 
 
-@pytest.mark.parametrize(("examples", "given"), [(None, "dpo"), ("answers", "next_token"), ("feedback", None)])
+@pytest.mark.parametrize(
+    ("examples", "given"), [(None, "dpo"), ("answers", "next_token"), ("feedback", "dpo"), ("songs", None)]
+)
 def test_what_is_learned_must_be_what_the_data_is_for(examples: str | None, given: str | None) -> None:
     with pytest.raises(PlanRefused, match=r"learns? from|learned from"):
         settled(objective=given, examples=examples)
@@ -233,9 +238,16 @@ def test_what_is_learned_must_be_what_the_data_is_for(examples: str | None, give
 def test_examples_are_learned_as_they_are_made_for() -> None:
     assert settled()[0].objective == {"name": "next_token"}
     assert settled(examples="answers")[0].objective["name"] == "sft"
+    assert settled(examples="answers")[1]["objective"].value == "sft"
+    plan, said = settled(examples="answers", objective={"name": "sft", "noise": 5})
+    assert (plan.objective, said["objective"].value) == ({"name": "sft", "noise": 5.0}, "sft (noise 5)")
     plan, said = settled(examples="preferences", objective={"name": "dpo", "beta": 0.3})
     assert plan.objective == {"name": "dpo", "beta": 0.3, "label_smoothing": 0.0}
     assert said["objective"].value == "dpo (beta 0.3, label_smoothing 0)"
+    plan, said = settled(examples="feedback", balance=Balance(30, 90))
+    assert plan.objective == {"name": "kto", "beta": 0.1, "good_weight": 3.0, "bad_weight": 1.0}
+    assert said["weights of good and bad"].value == "3 and 1"
+    assert said["objective"].value == "kto (beta 0.1, good_weight 3, bad_weight 1)"
     assert settled(examples="preferences")[0].learning_rate < settled(examples="answers")[0].learning_rate
 
 

@@ -21,7 +21,7 @@ from rhapsode.kernels.swiglu import swiglu_plain
 from rhapsode.model import decoder, feed_forward, norms
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.masters import WholeMasters
-from rhapsode.train.objective import Batch, next_token
+from rhapsode.train.objective import Batch, NextToken, next_token
 from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.optimizer import AdamW
 from rhapsode.train.step import gradient, train_step
@@ -43,7 +43,7 @@ def random_batch(rows: int, length: int, *, seed: int) -> Batch:
 def cut(batch: Batch, borders: Sequence[int]) -> list[Batch]:
     ends = [*sorted(borders), len(batch.ids)]
     starts = [0, *ends[:-1]]
-    return [Batch(*(t[a:b] for t in batch)) for a, b in zip(starts, ends, strict=True) if a < b]
+    return [batch.map(lambda t, a=a, b=b: t[a:b]) for a, b in zip(starts, ends, strict=True) if a < b]
 
 
 def plain_gradient(model: Decoder, batch: Batch) -> list[Tensor]:
@@ -92,8 +92,9 @@ def test_micro_batches_are_all_rows_in_order() -> None:
     batch = random_batch(7, 5, seed=0)
     parts = batch.split(3)
     assert [len(part.ids) for part in parts] == [3, 3, 1]
-    for whole, pieces in zip(batch, zip(*parts, strict=True), strict=True):
-        assert torch.equal(torch.cat(pieces), whole)
+    for name in ("ids", "targets", "positions", "documents", "branches"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
+    assert [part.advantages for part in parts] == [None] * 3
 
 
 class Setting(NamedTuple):
@@ -173,13 +174,13 @@ def test_an_infinite_gradient_leaves_every_byte_and_is_counted(data: Data, optim
 
 
 def test_an_infinite_loss_is_a_skipped_step_too(data: Data) -> None:
-    def infinite(model: Decoder, batch: Batch) -> Loss:
-        loss = next_token(model, batch)
-        return Loss(loss.total + float("inf"), loss.num_terms)
+    class Endless(NextToken):
+        def __call__(self, model: Decoder, batch: Batch) -> Loss:
+            loss = next_token(model, batch)
+            return Loss(loss.total + float("inf"), loss.num_terms)
 
-    infinite.measures = ()
     plan = make_plan(vocab_size=data.tokenizer.vocab_size)
-    trainer = Trainer(plan, data, device=CPU, objective=infinite)
+    trainer = Trainer(plan, data, device=CPU, objective=Endless())
     before = list(everything(trainer))
     assert not trainer.step().moved
     assert list(everything(trainer)) == before

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rhapsode.catalogue.licences import Terms
     from rhapsode.catalogue.pull import Pulled
 
+ADAPTER = "adapter_config.json"
 NAME_A_MODEL = "name a model directory (it has a config.json), or a run that has saved one"
 
 
@@ -84,7 +85,7 @@ def _at(path: Path) -> Path | None:
     """The model that lies at `path`, if one does.
 
     Raises:
-        RhapsodeError: a model lies there that nobody has checked and pulled yet.
+        RhapsodeError: a model lies there that nobody has checked and pulled yet, or an adapter that is not merged.
     """
     from rhapsode.weights.checkpoint import MERGED, checkpoints
 
@@ -97,7 +98,25 @@ def _at(path: Path) -> Path | None:
     if is_complete(path / MERGED):
         return path / MERGED
     found = checkpoints(path)
+    for newest in (path, *found[-1:]):
+        if (newest / ADAPTER).is_file():
+            raise _must_be_merged(newest)
     return found[-1] if found else None
+
+
+def _must_be_merged(adapter: Path) -> RhapsodeError:
+    """The error for a run that has adapters and no model: it is under way, was stopped, or merging was refused."""
+    from rhapsode.weights.json_file import read_object
+
+    base = read_object(adapter / ADAPTER).get("base_model_name_or_path")
+    recipe, other = adapter.parent / "recipe.yaml", ""
+    if base and Path(str(base)).is_dir():
+        other = f"; what it was trained on answers without it: {base}"
+    again = f"`rhapsode run {recipe} --resume` ends the run and merges it" if recipe.is_file() else "merge it"
+    return RhapsodeError(
+        f"{adapter} is an adapter, which is not merged into its base yet, so there is no model to use",
+        f"{again}; until then peft can load {adapter} upon its base{other}",
+    )
 
 
 def _must_be_pulled(path: Path, what: str) -> RhapsodeError:

@@ -129,6 +129,8 @@ def as_progress(event: Event, *, bits_per_byte: float | None = None) -> Mapping[
     fields = event.fields
     loss = fields.get("smooth_loss", fields["loss"])
     notes = ["loss not finite" if loss is None else f"loss {loss:.3f}"]
+    if "reward" in fields:  # the loss of a policy says nothing: it is 0 where advantages add up to it
+        notes = [f"reward {fields['reward']:.3f}", f"{fields['solved']:.0%} solved"]
     if bits_per_byte is not None:
         notes.append(f"{bits_per_byte:.3f} bits/byte")
     notes += [f"{format_count(fields['tokens_per_second'])} tokens/s", f"{fields['utilisation']:.0%} of peak"]

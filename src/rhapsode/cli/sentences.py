@@ -30,8 +30,11 @@ SENTENCES = {
     "{path}/report.json tells",
     "tokens": "{tokens:,} tokens to learn from, {bytes_per_token:.2f} bytes each, in {rows:,} rows of {context}, "
     "{efficiency:.1%} filled; {held_out_documents} documents are held out and never trained on",
-    "examples": "{examples:,} examples ({family}), {learned:,} tokens to learn of {read:,} to read, in {rows:,} rows "
+    "examples": "{examples:,} examples ({of}), {learned:,} tokens to learn of {read:,} to read, in {rows:,} rows "
     "of {context}, {efficiency:.1%} filled; {held_out:,} examples are held out and never trained on",
+    "shared": "{shared:,} of {read:,} tokens to read are shared: what sequences begin with alike is computed once",
+    "rewarded": "step {step}: the likeliest answers to {prompts} held-out prompts are worth {reward:.3f}; {solved:.0%} "
+    "are right",
     "changed": "The plan has changed since it was last made ({hashes}):\n{listed}",
     "saved": "saved {path}",
     "determinism": "Determinism: {class}; {because}",

@@ -71,7 +71,7 @@ def walk_all(
 
     give({**standing.as_json(), "report": str(page)}, as_json=as_json, show=show)
     if standing.best is not None and standing.best.evaluation is not None:
-        check_gate(standing.best.evaluation)
+        check_gate(standing.best.evaluation, standing.best.task)
     check_failures(standing)
 
 

@@ -59,6 +59,10 @@ def show_task(console: Console, found: TaskEvaluation) -> None:
     columns = ("", "", "score", f"{found.confidence:.0%} interval", "asked")
     console.print(table("What its answers are worth", columns, rows, right=(2,)))
     console.print(Text(found.verdict, style="bold"), soft_wrap=True)
+    if found.gate is not None:
+        console.print(
+            Text(f"gate {'passed' if found.gate.passed else 'not passed'}: {found.gate.sentence}"), soft_wrap=True
+        )
 
 
 def show_spoken(console: Console, spoken: Sequence[Spoken]) -> None:

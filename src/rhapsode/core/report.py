@@ -18,6 +18,7 @@ corpus or a model cannot write into the page. It reads on a phone, in the dark, 
 `line_chart` is in `core/report_chart.py`.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -215,7 +216,8 @@ class Report:
         except OSError as error:
             raise explain_os_error(error, path) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where nothing could be written, there is nothing to remove
+                temporary.unlink()
 
 
 _CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}

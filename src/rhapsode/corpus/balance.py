@@ -3,16 +3,16 @@
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
+import numpy.typing as npt
 
 from rhapsode.corpus.config import SplitConfig
-from rhapsode.corpus.shards import DOCUMENTS, Shards
-from rhapsode.corpus.split import SIDES, Side, crossing
+from rhapsode.corpus.shards import DOCUMENTS, Shards, put_aside, read_shards
+from rhapsode.corpus.split import SIDES, Positions, Side, crossing
 
-_BATCH = 64
+Mask = npt.NDArray[np.bool_]
 
 
 class Count(NamedTuple):
@@ -31,6 +31,35 @@ class Balance(NamedTuple):
     shared_texts: int
 
 
+class Rows(NamedTuple):
+    """Of each row of a side: its group's place in the split, a digest of its text, and the text's length in bytes."""
+
+    positions: Positions
+    texts: Positions
+    sizes: Positions
+
+    def only(self, chosen: Mask) -> "Rows":
+        return Rows(*(column[chosen] for column in self))
+
+
+class Split(NamedTuple):
+    """The rows of both sides, and whether a group crossed over."""
+
+    sides: dict[Side, Rows]
+    has_moved: bool
+
+    def without(self, side: Side, gone: Mask) -> "Split":
+        return self._replace(sides={**self.sides, side: self.sides[side].only(~gone)})
+
+    def totals(self) -> Balance:
+        shared = len(np.intersect1d(self.sides["train"].texts, self.sides["validation"].texts))
+        counts = {
+            side: Count(len(rows.positions), len(np.unique(rows.positions)), int(rows.sizes.sum()))
+            for side, rows in self.sides.items()
+        }
+        return Balance(counts, self.has_moved, shared)
+
+
 def balance(
     folder: Path,
     split: SplitConfig,
@@ -38,48 +67,32 @@ def balance(
     positions: Mapping[Side, "array[int]"],
     texts: Mapping[Side, "array[int]"],
     sizes: Mapping[Side, "array[int]"],
-) -> Balance:
-    """Let a group cross over where the hash left a side empty, and count.
+) -> Split:
+    """Let a group cross over where the hash left a side empty.
 
     Args:
         folder: where the shards of both sides lie.
         split: how they were split.
-        positions: of each row, its group's place in the split.
-        texts: of each row, a digest of its text.
-        sizes: of each row, the length of its text in bytes.
+        positions, texts, sizes: as in `Rows`.
     """
-    at = {side: np.array(positions[side], np.uint64) for side in SIDES}
-    digests = {side: np.array(texts[side], np.uint64) for side in SIDES}
-    lengths = {side: np.array(sizes[side], np.uint64) for side in SIDES}
-    group = crossing(at["train"], at["validation"], share=split.validation)
-    if group is not None:
-        full: Side = "train" if len(at["train"]) else "validation"
-        empty: Side = "validation" if full == "train" else "train"
-        crosses = at[full] == np.uint64(group)
-        _rewrite(folder, full, empty, crosses)
-        for values in (at, digests, lengths):
-            values[full], values[empty] = values[full][~crosses], values[full][crosses]
-    shared = len(np.intersect1d(digests["train"], digests["validation"]))
-    counts = {side: Count(len(at[side]), len(np.unique(at[side])), int(lengths[side].sum())) for side in SIDES}
-    return Balance(counts, group is not None, shared)
+    rows = {side: Rows(*(np.array(column[side], np.uint64) for column in (positions, texts, sizes))) for side in SIDES}
+    group = crossing(rows["train"].positions, rows["validation"].positions, share=split.validation)
+    if group is None:
+        return Split(rows, has_moved=False)
+    full: Side = "train" if len(rows["train"].positions) else "validation"
+    empty: Side = "validation" if full == "train" else "train"
+    crosses = rows[full].positions == np.uint64(group)
+    _rewrite(folder, full, empty, crosses)
+    moved = {full: rows[full].only(~crosses), empty: rows[full].only(crosses)}
+    return Split({side: moved[side] for side in SIDES}, has_moved=True)
 
 
-def _rewrite(folder: Path, full: Side, empty: Side, crosses: Any) -> None:
+def _rewrite(folder: Path, full: Side, empty: Side, crosses: Mask) -> None:
     """Deal the rows of the full side out again."""
-    aside = folder / "aside"
-    aside.mkdir()
-    for side in SIDES:
-        for file in folder.glob(f"{side}-*.parquet"):
-            file.rename(aside / file.name)
-    number = 0
-    with Shards(folder, full, DOCUMENTS) as stays, Shards(folder, empty, DOCUMENTS) as goes:
-        for file in sorted(aside.glob(f"{full}-*.parquet")):
-            with pq.ParquetFile(file) as table:
-                for batch in table.iter_batches(batch_size=_BATCH):
-                    for row in batch.to_pylist():
-                        shards = goes if crosses[number] else stays
-                        shards.add(tuple(row.values()), size=len(row["text"].encode()))
-                        number += 1
-    for file in aside.iterdir():
-        file.unlink()
-    aside.rmdir()
+    with (
+        put_aside(folder, *SIDES) as aside,
+        Shards(folder, full, DOCUMENTS) as stays,
+        Shards(folder, empty, DOCUMENTS) as goes,
+    ):
+        for row, moves in zip(read_shards(aside, full), crosses, strict=True):
+            (goes if moves else stays).add(tuple(row.values()), size=len(row["text"].encode()))

@@ -93,15 +93,26 @@ class CleanConfig(Config):
     code: CodeRules = Field(default=CodeRules(), description="Rules for source code.")
 
 
+TEXT_GROUPS = ("document", "folder", "source_file")
+
+
 class SplitConfig(Config):
     """What is held out to measure on. A group is never cut in two."""
 
     validation: Share = Field(default=0.05, lt=1, description="Share of the groups to hold out. 0: none.")
-    group: Literal["document", "folder", "source_file"] = Field(
+    group: Literal["document", "folder", "source_file"] | str = Field(
         default="source_file",
-        description="What stays together: each document alone, the documents of a file, or of a top-level folder.",
+        min_length=1,
+        description="What stays together. Of text: each document alone, the documents of a file, or of a top-level "
+        "folder. Of examples, which stay with those that open alike: instead, a field of their rows, equal values of "
+        "which stay together: patient, customer.",
     )
     seed: int = Field(default=0, description="Another seed holds out other groups.")
+
+    @property
+    def field(self) -> str | None:
+        """The field of examples that says what stays together; None where nobody named one."""
+        return None if self.group in TEXT_GROUPS else self.group
 
 
 class DataConfig(Config):
@@ -121,7 +132,14 @@ class DataConfig(Config):
     )
     overlap: Literal["refuse", "drop"] = Field(
         default="refuse",
-        description="What becomes of examples in files for training whose prompt stands in one for validation too.",
+        description="What becomes of examples in files for training whose prompt, or group, or nearly all of which "
+        "stands in one for validation too.",
+    )
+    alike: Share | None = Field(
+        default=0.8,
+        gt=0,
+        description="From how alike on two examples are nearly the same: the words that both have, as a share of those "
+        "that either has, rare ones weighing more. null: only equal prompts count.",
     )
     too_long: Literal["refuse", "drop"] = Field(
         default="refuse", description="What becomes of examples that do not fit model.context. None is ever cut."
@@ -137,4 +155,6 @@ class DataConfig(Config):
     def _text_or_examples(self) -> Self:
         if bool(self.sources) == bool(self.examples):
             raise ValueError("give sources, which are text, or examples to tune on: one of the two")
+        if self.sources and self.split.field is not None:
+            raise ValueError(f"split.group: text stays together by {', '.join(TEXT_GROUPS)}, not by {self.split.field}")
         return self

@@ -119,10 +119,11 @@ def pack(lengths: Sequence[int] | Ints, *, context: int) -> Packing:
 
 
 class Tree(NamedTuple):
-    """Sequences that belong into one row, and how many inputs their trunk has."""
+    """Sequences that belong into one row, how many inputs their trunk has, and the number of their first branch."""
 
     documents: tuple[int, ...]
     trunk: int
+    first: int = 1
 
 
 def pack_trees(trees: Sequence[Tree], lengths: Sequence[int] | Ints, *, context: int, num_targets: int) -> Packing:
@@ -152,7 +153,7 @@ def pack_trees(trees: Sequence[Tree], lengths: Sequence[int] | Ints, *, context:
 def _grown(tree: Tree, number: int, inputs: Ints) -> Iterator[Piece]:
     if tree.trunk:
         yield Piece(tree.documents[0], 0, tree.trunk, number, 0)
-    for branch, document in enumerate(tree.documents, start=1):
+    for branch, document in enumerate(tree.documents, start=tree.first):
         yield Piece(document, tree.trunk, int(inputs[document]) - tree.trunk, number, branch)
 
 

@@ -94,7 +94,8 @@ def _write(config: DataConfig, inputs: Inputs, work: Writing, events: Events) ->
     accounts = pipeline.accounts
     if not accounts.total("kept"):
         raise _nothing_left(accounts)
-    result = balance(work.path, config.split, positions=pipeline.positions, texts=pipeline.texts, sizes=pipeline.sizes)
+    split = balance(work.path, config.split, positions=pipeline.positions, texts=pipeline.texts, sizes=pipeline.sizes)
+    result = split.totals()
     if config.split.validation and not result.sides["validation"].documents:
         raise _one_group(config.split.group)
     report = _report(config, accounts, result, num_passed=len(inputs.passed))

@@ -1,6 +1,7 @@
 """Documents written as Parquet, in bounded memory and always in the same bytes."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -23,6 +24,29 @@ FILES = pa.schema(
 GROUP_BYTES = 8 << 20
 FILE_BYTES = 256 << 20
 _ROW_COST = 256
+_BATCH = 64
+
+
+def read_shards(folder: Path, prefix: str) -> Iterator[dict[str, Any]]:
+    """The rows that `Shards` has written, in their order, a few at a time."""
+    for file in sorted(folder.glob(f"{prefix}-*.parquet")):
+        with pq.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=_BATCH):
+                yield from batch.to_pylist()
+
+
+@contextlib.contextmanager
+def put_aside(folder: Path, *prefixes: str) -> Iterator[Path]:
+    """The shards of these prefixes in a folder of their own, to write others from; gone at the end."""
+    aside = folder / "aside"
+    aside.mkdir()
+    for prefix in prefixes:
+        for file in folder.glob(f"{prefix}-*.parquet"):
+            file.rename(aside / file.name)
+    yield aside
+    for file in aside.iterdir():
+        file.unlink()
+    aside.rmdir()
 
 
 class Shards:

@@ -7,7 +7,7 @@ never stale and never made twice.
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,21 @@ from rhapsode.core.events import Events
 from rhapsode.core.manifest import Writing, digest, file_sha256, is_complete, read_manifest, value_sha256, writing
 from rhapsode.corpus.documents import Document, iter_documents
 from rhapsode.corpus.examples.encode import Encoded, encode
-from rhapsode.corpus.examples.example import Example, example_of, is_said, said
+from rhapsode.corpus.examples.example import Example, Messages, example_of, is_said, said
 from rhapsode.corpus.examples.heads import Purpose, encode_for
+from rhapsode.corpus.examples.mismatch import mismatched
+from rhapsode.corpus.new_tokens import extend_tokenizer, find_new_tokens, write_extended
 from rhapsode.corpus.sample import Sizes, choose, measure, take
 from rhapsode.corpus.token_files import Entry, TokenWriter, token_dtype
-from rhapsode.corpus.tokens import KIND, SPLITS
-from rhapsode.corpus.tokens_config import LEARNED, TokensConfig
+from rhapsode.corpus.tokens import KIND, MISMATCHED, SPLITS
+from rhapsode.corpus.tokens_config import NEW, TokensConfig
 from rhapsode.text.templates import suitable
 from rhapsode.text.tokenizer import Tokenizer, train_tokenizer
 
 REPORT = "report.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
-_FORMAT = 2  # of the directory; a change makes all cached tokens unknown
+_FORMAT = 3  # of the directory; a change makes all cached tokens unknown
 _BATCH_BYTES = 4_000_000
 _TOLD_EVERY_BYTES = 1_000_000
 _SOURCES_IN_REPORT = 50
@@ -57,7 +59,8 @@ def tokenise(
         events: hears "progress" in bytes, in the stages "measure", "vocabulary" and "tokenise".
         tokenizer_dir: a vocabulary to use as it is, that of the model to be tuned; then nothing is learned,
             `vocab_size` and `sample` have no effect, and its files are copied byte for byte; but where the corpus holds
-            examples, a vocabulary without a chat template is given one that it has the tokens for.
+            examples, a vocabulary without a chat template is given one that it has the tokens for, and where `config`
+            asks for new tokens, it gets them (see `new_tokens.py`).
         stops: where the corpus holds examples, the ids that end an answer when the model is served; those of a
             vocabulary that is learned are known.
         purpose: of examples for a model that does not write.
@@ -67,7 +70,8 @@ def tokenise(
             learned wrongly, or the disk is full.
     """
     inputs = {"corpus": digest(corpus)}
-    recipe = config.model_dump(mode="json", exclude=set(LEARNED) if tokenizer_dir else None)
+    left_out = set(config.without_effect if tokenizer_dir else ())
+    recipe = config.model_dump(mode="json", exclude=left_out if config.is_extending else {*left_out, *NEW})
     if stops:
         recipe["stops"] = sorted(stops)
     if purpose is not None:
@@ -104,7 +108,7 @@ class _Making:
         sizes = {split: measure(self.documents(split, "measure")) for split in SPLITS}
         if not sizes["train"].total:
             raise RhapsodeError(f"{self.corpus} has no training text", "its report.json says what was dropped and why")
-        tokenizer = self.take(tokenizer_dir) if tokenizer_dir else self.learn(sizes["train"])
+        tokenizer = self.take(tokenizer_dir, sizes["train"]) if tokenizer_dir else self.learn(sizes["train"])
         splits = {split: self.write(split, tokenizer, sizes[split].total) for split in SPLITS}
         notes = [] if tokenizer_dir else _notes(tokenizer, self.config)
         report = {"vocab_size": tokenizer.vocab_size, "notes": notes, "splits": splits}
@@ -130,20 +134,33 @@ class _Making:
         self.events.emit("progress", stage=stage, done=done, total=total or done, unit="bytes")
 
     def learn(self, sizes: Sizes) -> Tokenizer:
-        documents = self.documents("train", "vocabulary", total=sizes.total)
-        sampled = take(documents, choose(sizes, num_bytes=self.config.sample))
-        texts = (text for document in sampled for text in self.texts(document))
-        tokenizer = train_tokenizer(texts, vocab_size=self.config.vocab_size)
+        tokenizer = train_tokenizer(self.sampled(sizes), vocab_size=self.config.vocab_size)
         tokenizer.save(self.work.path)
         return tokenizer
 
-    def take(self, tokenizer_dir: Path) -> Tokenizer:
+    def sampled(self, sizes: Sizes) -> Iterator[str]:
+        """The text for training that vocabularies are learned from."""
+        documents = self.documents("train", "vocabulary", total=sizes.total)
+        chosen = take(documents, choose(sizes, num_bytes=self.config.sample))
+        return (text for document in chosen for text in self.texts(document))
+
+    def take(self, tokenizer_dir: Path, sizes: Sizes) -> Tokenizer:
         tokenizer = Tokenizer.load(tokenizer_dir)
         for file in _tokenizer_files(tokenizer_dir):
             shutil.copyfile(file, self.work.path / file.name)
+        if self.config.is_extending:
+            tokenizer = self.extend(tokenizer, sizes)
         if self.family and not tokenizer.has_chat_template:
             return self.give_template(tokenizer)
         return tokenizer
+
+    def extend(self, tokenizer: Tokenizer, sizes: Sizes) -> Tokenizer:
+        """The same vocabulary with the tokens that the recipe asks for, in the files too."""
+        new = find_new_tokens(tokenizer, self.config, self.sampled(sizes))
+        found = extend_tokenizer(tokenizer, new, self.config)
+        write_extended(self.work.path, found, new)
+        self.work.facts["new_tokens"] = len(new.words)
+        return found
 
     def give_template(self, tokenizer: Tokenizer) -> Tokenizer:
         """The same vocabulary with a chat template, in the files too; without, where it has no tokens for turns."""
@@ -173,23 +190,28 @@ class _Making:
             has_learned=has_learned,
         ) as writer:
             documents = self.documents(split, "tokenise", total=total)
-            for entry in self.examples(documents, tokenizer) if has_learned else _texts(documents, tokenizer):
+            others = mismatched(iter_documents(self.corpus, split=split)) if self.family == "feedback" else {}
+            for entry in self.examples(documents, tokenizer, others) if has_learned else _texts(documents, tokenizer):
                 writer.add(entry)
                 tally.add(entry)
         return {**tally.report(), "shards": writer.num_shards}
 
-    def encode(self, example: Example, tokenizer: Tokenizer, stops: set[int]) -> list[Encoded]:
+    def encode(
+        self, example: Example, tokenizer: Tokenizer, stops: set[int], *, other: Messages | None
+    ) -> list[Encoded]:
         if self.purpose is None:
-            return encode(example, tokenizer=tokenizer, stops=stops)
+            return encode(example, tokenizer=tokenizer, stops=stops, other=other)
         return encode_for(self.purpose, example, tokenizer=tokenizer, stops=stops)
 
-    def examples(self, documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[Entry]:
+    def examples(
+        self, documents: Iterable[Document], tokenizer: Tokenizer, others: Mapping[str, Messages]
+    ) -> Iterator[Entry]:
         """Every sequence of every example; its bytes are those that are learned, or one for a label."""
         stops = {*self.stops, tokenizer.eos, tokenizer.end_of_turn}
         for number, document in enumerate(documents):
             try:
                 example = example_of(document)
-                found = self.encode(example, tokenizer, stops)
+                found = self.encode(example, tokenizer, stops, other=others.get(document.id))
             except RhapsodeError as error:
                 raise RhapsodeError(f"{document.source}: {error.message}", error.hint) from None
             self.work.facts["chat"] = self.work.facts.get("chat", False) or is_said(example)
@@ -218,13 +240,15 @@ class _Tally:
         self.num_ids = 0
 
     def add(self, entry: Entry) -> None:
+        self.num_ids += len(entry.ids)
+        if entry.role == MISMATCHED:
+            return
         place = entry.source.partition("#")[0]
         folder, slash, _ = place.partition("/")
         group = folder if slash else "." if entry.learned is None else place
         self.documents[group] += 1
         self.num_bytes[group] += entry.num_bytes
         self.num_tokens[group] += len(entry.ids) - 2 if entry.learned is None else sum(entry.learned)
-        self.num_ids += len(entry.ids)
 
     def report(self) -> dict[str, Any]:
         largest = [group for group, _ in self.num_bytes.most_common(_SOURCES_IN_REPORT)]

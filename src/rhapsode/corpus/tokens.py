@@ -25,6 +25,10 @@ from rhapsode.text.tokenizer import Tokenizer
 
 KIND = "tokens"
 SPLITS = ("train", "validation")
+MISMATCHED = "mismatched"
+"""The role of an answer to something else, which is only looked at."""
+UNWANTED = ("rejected", "bad", MISMATCHED)
+"""Roles of answers that a model is not meant to give."""
 
 Ids = npt.NDArray[np.unsignedinteger]
 Ints = npt.NDArray[np.int64]
@@ -126,10 +130,19 @@ class TokenSplit:
         """The number of each sequence's example; those of one example follow each other."""
         return np.asarray(self._index["example"].to_numpy(), dtype=np.int64)
 
+    @cached_property
+    def roles(self) -> list[str]:
+        """What each sequence is to its example: answer, chosen, rejected, good, bad or mismatched; of text none."""
+        return self._index["role"].to_pylist() if self.is_learned_in_part else []
+
     def role(self, index: int) -> str:
-        """What a sequence is to its example: answer, chosen, rejected, good or bad."""
+        """That of one of them."""
         self._check(index)
-        return str(self._index["role"][index].as_py())
+        return self.roles[index]
+
+    def is_wanted(self, index: int) -> bool:
+        """Whether a model is meant to say it: every text, and of sequences all but the `UNWANTED`."""
+        return not self.is_learned_in_part or self.roles[index] not in UNWANTED
 
     def document_bytes(self, index: int) -> int:
         """UTF-8 bytes of the document's text; of a sequence, those that are learned."""

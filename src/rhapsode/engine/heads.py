@@ -16,9 +16,10 @@ from torch import Tensor
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.kernels.attention import DenseAttend
 from rhapsode.model.decoder import Decoder
+from rhapsode.model.families.registry import with_head
 from rhapsode.model.heads import put_head
 from rhapsode.model.pooling import pooled
-from rhapsode.model.spec import Head, ModelSpec
+from rhapsode.model.spec import Head
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.weights.directory import load_model
 
@@ -87,22 +88,22 @@ class LoadedHead(NamedTuple):
 
 
 def load_head(
-    directory: Path, *, spec: ModelSpec | None = None, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    directory: Path, *, head: Head | None = None, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> LoadedHead:
     """Read a model that does not write, and its tokenizer.
 
     Args:
-        spec: of the same model with another head, which is put in place of its own.
+        head: put in place of what the model has.
 
     Raises:
         RhapsodeError: the directory is not a complete model, or it writes.
     """
-    model = load_model(directory, dtype=dtype)
-    if spec is not None:
-        put_head(model, spec)
+    model, tokenizer = load_model(directory, dtype=dtype), Tokenizer.load(directory)
+    if head is not None:
+        put_head(model, with_head(model.spec, head, pad=tokenizer.pad))
     if model.spec.head is None:
         raise RhapsodeError(f"{directory} holds a model that writes", "name one that classifies, rewards or embeds")
-    return LoadedHead(HeadEngine(model.to(device)), Tokenizer.load(directory))
+    return LoadedHead(HeadEngine(model.to(device)), tokenizer)
 
 
 def refuse_head(head: Head | None, directory: Path) -> None:

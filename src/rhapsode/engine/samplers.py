@@ -59,15 +59,20 @@ def compose(sampling: Sampling) -> Sampler:
 
 def draw(scores: Tensor, uniform: float) -> int:
     """The token at `uniform` (0 <= uniform < 1) of the cumulative probability. Never one that was ruled out."""
-    kept = torch.nonzero(scores > NEVER).squeeze(-1)
-    reached = torch.softmax(scores[kept].double(), -1).cumsum(-1)
+    reached = torch.softmax(scores.double(), -1).cumsum(-1)
     place = int(torch.searchsorted(reached, uniform * reached[-1:], right=True))
-    return int(kept[min(place, len(kept) - 1)])
+    if place < len(reached):  # where the sum rises, and so nothing that was ruled out
+        return place
+    return int(torch.nonzero(scores > NEVER)[-1])  # rounding has put it behind all
 
 
 def temper(scores: Tensor, *, temperature: float) -> Tensor:
-    """Shifted so that the best is 0: a tiny temperature then leaves only the best, and nothing overflows."""
-    return (scores - scores.max()) / max(temperature, COLDEST)
+    """Shifted so that the best is 0: a tiny temperature then leaves only the best, and nothing overflows.
+
+    In float32 at least, as where a policy learns from what was drawn: bfloat16 would round the new scores once more.
+    """
+    wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    return (wide - wide.max()) / max(temperature, COLDEST)
 
 
 def keep_top_k(scores: Tensor, *, top_k: int) -> Tensor:

@@ -134,7 +134,11 @@ def write_answers(path: Path, items: Sequence[Item], answers: Sequence[Answer]) 
     Raises:
         RhapsodeError: the place cannot be written.
     """
-    lines = [json.dumps(_record(*pair), ensure_ascii=False) for pair in zip(items, answers, strict=True)]
+    write_lines(path, [json.dumps(_record(*pair), ensure_ascii=False) for pair in zip(items, answers, strict=True)])
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """A file of lines, whole or not at all. Raises: RhapsodeError: the place cannot be written."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

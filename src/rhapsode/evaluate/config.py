@@ -1,12 +1,12 @@
 """The recipe's `evaluate:` section. Free of torch."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from rhapsode.core.config import Config, Count, Share
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.evaluate.scorers.registry import SCORERS, known
+from rhapsode.evaluate.scorers.registry import LIKELIHOODS, SCORERS, known
 
 BaselineName = Literal["base", "xz", "kneser-ney"]
 
@@ -28,6 +28,14 @@ class GateConfig(Config):
     below_best_baseline: Share | None = Field(
         default=None, description="Least part by which its bits per byte are below the best baseline's, such as 12%."
     )
+    task: Literal["better"] | Annotated[float, Field(ge=0, le=100)] | None = Field(
+        default=None,
+        description="What its answers must be beside those of the model before, by the scorer that decides: better, "
+        "or better by at least so many points of 100.",
+    )
+    general: Share | None = Field(
+        default=None, description="Most part by which it may need more bits for general text than before, such as 2%."
+    )
 
 
 class GeneralConfig(Config):
@@ -40,6 +48,10 @@ class GeneralConfig(Config):
     characters: Count = Field(default=2000, ge=200, description="Longest piece of a document.")
 
 
+ASKING = ("max_tokens", "temperature", "shots", "shots_items")
+"""What only concerns answers that the model writes."""
+
+
 class TaskEvaluationConfig(Config):
     """What the model's answers to held-out examples are worth, beside those of the model that it started from."""
 
@@ -47,7 +59,8 @@ class TaskEvaluationConfig(Config):
         min_length=1,
         strict=False,
         description="What judges answers; the first decides the verdict. There are "
-        f"{', '.join(SCORERS)}; recall is written recall:LABEL.",
+        f"{', '.join(SCORERS)}; recall is written recall:LABEL. Of preferences and feedback, how likely the model "
+        f"finds answers of people can be judged instead: {', '.join(LIKELIHOODS)}.",
     )
     max_tokens: Count = Field(default=128, ge=1, description="Longest answer, in tokens; what is longer is cut.")
     temperature: float = Field(default=0.0, ge=0, description="0 always takes the likeliest token.")
@@ -72,6 +85,16 @@ class TaskEvaluationConfig(Config):
         default=GeneralConfig(), description="Whether the model forgot what it could before."
     )
 
+    @property
+    def judges(self) -> Literal["answers", "preferences", "feedback"]:
+        """What all of the scorers judge."""
+        return known(self.scorers[0]).judges
+
+    @property
+    def compares(self) -> str | None:
+        """The first scorer that has nothing to say without the model before, if one has."""
+        return next((name for name in self.scorers if known(name).where == "reward"), None)
+
     @model_validator(mode="after")
     def _scorers_make_sense(self) -> Self:
         for name in self.scorers:
@@ -81,6 +104,11 @@ class TaskEvaluationConfig(Config):
                 raise ValueError(f"{error.message}; {error.hint}") from None
         if self.scorers[0].startswith("recall:"):
             raise ValueError("recall of one label cannot decide: a model that says nothing else has all of it")
+        if len({known(name).judges for name in self.scorers}) > 1:
+            raise ValueError("answers of the model, and how likely it finds those of people, are judged in runs apart")
+        kinds = [known(name) for name in self.scorers]
+        if any(kind.is_of_labels for kind in kinds) and any(kind.is_of_calls for kind in kinds):
+            raise ValueError("labels and tool calls are judged apart; keep scorers of one of the two")
         for name in ("scorers", "shots"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} names one twice")
@@ -119,4 +147,12 @@ class EvaluateConfig(Config):
             raise ValueError("baselines names one twice")
         if self.gate.below_best_baseline is not None and not self.baselines:
             raise ValueError("gate.below_best_baseline needs a baseline: baselines is empty")
+        for name in ("task", "general"):
+            if getattr(self.gate, name) is None:
+                continue
+            if self.task is None or (name == "general" and not self.task.general.documents):
+                what = "evaluate.task" if self.task is None else "documents: evaluate.task.general.documents is 0"
+                raise ValueError(f"gate.{name} needs {what}")
+            if "base" not in self.baselines:
+                raise ValueError(f"gate.{name} compares with the model before: baselines must name base")
         return self

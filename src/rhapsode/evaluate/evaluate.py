@@ -31,6 +31,7 @@ def evaluate(
     context: int | None = None,
     begin: int | None = None,
     base: Path | None = None,
+    base_tokens: Path | None = None,
     name: str = "model",
     clock: Callable[[], float] = time.monotonic,
 ) -> Evaluation:
@@ -47,6 +48,7 @@ def evaluate(
             for, which is what None takes.
         begin: the id that every window begins with; None leaves those from the middle of a document as they are.
         base: the model that training started from, which is a baseline too.
+        base_tokens: the same corpus in its own vocabulary, where that is another.
         name: of the model's row.
         clock: seconds.
 
@@ -82,13 +84,14 @@ def evaluate(
     note = f"context {context} tokens, windows sliding by {stride}, {precision}"
     rows = [telling.row(name, measured.bits, seconds=clock() - started, note=note)]
     before = None if base is None else Before(base, context, stride, begin)
+    of_base = base_tokens or tokens
     ask = functools.partial(baseline, corpus=corpus, documents=documents, config=config, root=root, before=before)
     found: list[Baseline] = []
     for which in config.baselines:
         if (which == "base" and before is None) or (which != "base" and split.is_learned_in_part):
             continue  # a compressor has no idea of what is an answer
         started = clock()
-        one = ask(which, tokens, events=events)
+        one = ask(which, of_base if which == "base" else tokens, events=events)
         found.append(one)
         rows.append(telling.row(which, one.bits, seconds=clock() - started, note=one.note))
 

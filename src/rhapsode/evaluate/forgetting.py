@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rhapsode.core.events import Events
+from rhapsode.engine.load import Loaded
 from rhapsode.evaluate.arrays import Floats
 from rhapsode.evaluate.bits_per_byte import BATCH_TOKENS, Measured, measure_bits
+from rhapsode.evaluate.config import EvaluateConfig
 from rhapsode.evaluate.evaluation import Comparison, Evaluation, HeldOutDocument, Row, paired
-from rhapsode.evaluate.general import GeneralText, TextTokens
+from rhapsode.evaluate.general import GeneralText, TextTokens, general_texts
 from rhapsode.evaluate.interval import Draws, ratio
 from rhapsode.model.decoder import Decoder
 from rhapsode.text.tokenizer import Tokenizer
@@ -23,6 +25,28 @@ class Reader(NamedTuple):
 
     model: Decoder
     tokenizer: Tokenizer
+
+
+def general_text(
+    before: Loaded | None,
+    after: Loaded,
+    texts: Sequence[GeneralText] | None,
+    *,
+    config: EvaluateConfig,
+    events: Events,
+) -> Evaluation | None:
+    """`forgetting` as `config.task` asks for it; None where there is no model before, or it asks for no text.
+
+    Args:
+        texts: those that every Python has if None.
+    """
+    assert config.task is not None
+    if before is None or (texts is None and config.task.general.documents == 0):
+        return None
+    if texts is None:
+        texts = general_texts(config.task.general, seed=config.seed)
+    then, now = (Reader(model.engine.model, model.tokenizer) for model in (before, after))
+    return forgetting(then, now, texts, draws=Draws(config.confidence, config.resamples, config.seed), events=events)
 
 
 def forgetting(

@@ -18,12 +18,12 @@ def draw(split: TokenSplit, *, most: int | None, seed: int) -> list[int]:
     Raises:
         RhapsodeError: there is no document.
     """
-    if split.num_documents == 0:
+    if not any(map(split.is_wanted, range(split.num_documents))):
         raise RhapsodeError(
             "there are no held-out documents to measure",
             "give the recipe's data more than one source file, or raise data.split.validation",
         )
-    wanted = [i for i in shuffled(split, seed=seed) if not (split.is_learned_in_part and split.role(i) == "rejected")]
+    wanted = [i for i in shuffled(split, seed=seed) if split.is_wanted(i)]
     return sorted(wanted[:most])
 
 

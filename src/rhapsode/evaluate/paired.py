@@ -5,13 +5,14 @@ Verdicts are words, and no difference is called no difference. Differences are t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.special import bdtr
 
 from rhapsode.evaluate.arrays import Floats
 from rhapsode.evaluate.jackknife import FEWEST_GROUPS, Spread, group_sums, spread_of_difference
-from rhapsode.evaluate.scorers.scorer import Judged, Scorer
+from rhapsode.evaluate.scorers.scorer import Judged
 
 _ALIKE = 1e-9
 
@@ -46,7 +47,16 @@ class Change:
         return self.low is not None and self.high is not None and self.low <= 0 <= self.high
 
 
-def change(scorer: Scorer, after: Judged, before: Judged, groups: Sequence[str], *, confidence: float) -> Change:
+class Figured(Protocol):
+    """A scorer of answers or of likelihoods."""
+
+    @property
+    def name(self) -> str: ...
+
+    def figure(self, sums: Floats) -> Floats: ...
+
+
+def change(scorer: Figured, after: Judged, before: Judged, groups: Sequence[str], *, confidence: float) -> Change:
     """Compare what `scorer` found of two models on the same items, whose groups are given."""
     now, then = (group_sums(judged.counts, groups) for judged in (after, before))
     found = spread_of_difference(now, then, scorer.figure, confidence=confidence)

@@ -6,9 +6,6 @@ from rhapsode.corpus.tokens import TokenSplit
 from rhapsode.evaluate.held_out import shuffled
 from rhapsode.text.tokenizer import Tokenizer
 
-UNWANTED = ("rejected", "bad")
-"""Answers that the model is not meant to give."""
-
 
 class Question(NamedTuple):
     """The ids before the first learned token of a sequence, and the same and its first answer as text."""
@@ -26,7 +23,7 @@ def questions(split: TokenSplit, tokenizer: Tokenizer, *, count: int, seed: int)
         if len(found) == count:
             break
         learned = split.learned(index)
-        if learned is None or split.role(index) in UNWANTED:
+        if learned is None or not split.is_wanted(index):
             continue
         start = int(learned.argmax())
         stop = start + int((~learned[start:]).argmax()) if not learned[start:].all() else len(learned)

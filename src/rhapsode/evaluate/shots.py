@@ -20,8 +20,11 @@ from rhapsode.evaluate.answers import AsTrained, Prompt, Prompts, answer
 from rhapsode.evaluate.config import TaskEvaluationConfig
 from rhapsode.evaluate.held_out import rank
 from rhapsode.evaluate.items import Item
+from rhapsode.evaluate.judging import judge
 from rhapsode.evaluate.scorers.scorer import Scorer
+from rhapsode.text.chatml import listed, spoken
 from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.text.tool_calls import writes_calls
 
 SEPARATORS = ("\n\n", "\n\n\n", "\n\n###\n\n")
 """What may stand between examples, and ends an answer: the first that stands in no wanted answer."""
@@ -31,7 +34,8 @@ _SPEAKERS = {"user": "User", "assistant": "Assistant", "tool": "Tool"}
 class Plain:
     """Examples, then the question, as text; of examples that leave no room for the answer, as many as do.
 
-    Messages become lines of `User:` and `Assistant:`, with what the system says once at the top. Text stands as it is.
+    Messages become lines of `User:` and `Assistant:`, with what the system says, and the tools, once at the top. Text
+    stands as it is.
     """
 
     def __init__(self, tokenizer: Tokenizer, shots: Sequence[Item], *, separator: str, room: int) -> None:
@@ -106,11 +110,10 @@ def best_prompt(
     ways = list({way.name: way for way in ways or plain[:1]}.values())
     if len(ways) == 1 or not held:
         return Choice(ways[-1], (Tried(ways[-1].name, None),), 0)
-    wanted = [item.wanted for item in held]
     figures: list[float] = []
     for way in ways:
         said = answer(engine, tokenizer, held, prompts=way, sampling=sampling, events=events, stage="prompts")
-        judged = scorer.judge([one.text for one in said], wanted)
+        judged = judge(scorer, held, [one.text for one in said])
         figures.append(float(scorer.figure(judged.counts.sum(axis=0))))
     best = ways[int(np.argmax(figures))]  # the first of equals
     return Choice(best, tuple(map(Tried, [way.name for way in ways], figures)), len(held))
@@ -122,8 +125,10 @@ def separator_for(items: Sequence[Item]) -> str:
 
 
 def _can_ask(tokenizer: Tokenizer, items: Sequence[Item]) -> bool:
-    """Whether the model can be asked as one that was trained for it: it has a chat template, and there are messages."""
-    return tokenizer.has_chat_template and all(not isinstance(item.prompt, str) for item in items)
+    """Whether the model can be asked as one that was trained for it: its chat template writes messages, and tools."""
+    if not tokenizer.has_chat_template or any(isinstance(item.prompt, str) for item in items):
+        return False
+    return writes_calls(tokenizer) or not any(item.tools for item in items)
 
 
 def _apart(items: Sequence[Item]) -> Iterator[Item]:
@@ -137,6 +142,7 @@ def _apart(items: Sequence[Item]) -> Iterator[Item]:
 
 def _system(item: Item) -> str:
     said = [] if isinstance(item.prompt, str) else [m.content for m in item.prompt if m.role == "system"]
+    said += [listed(item.tools)] if item.tools else []
     return "".join(f"{text}\n\n" for text in said)
 
 
@@ -154,4 +160,4 @@ def _answered(item: Item) -> str:
 
 
 def _turns(messages: Messages) -> str:
-    return "".join(f"{_SPEAKERS[m.role]}: {m.content}\n" for m in messages if m.role in _SPEAKERS)
+    return "".join(f"{_SPEAKERS[m.role]}: {spoken(m)}\n" for m in messages if m.role in _SPEAKERS)

@@ -71,8 +71,22 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class Likelihood:
+    """How likely answers of a kind (chosen, rejected, good, bad) are: ln p of one of their tokens, in the mean."""
+
+    kind: str
+    answers: int
+    before: float | None
+    after: float
+
+
+@dataclass(frozen=True)
 class SideBySide:
-    """An item, and what both models made of it; `gain` is that of the first scorer's score, None without a before."""
+    """An item, and what both models made of it; `gain` is that of the first scorer's score, None without a before.
+
+    Attributes:
+        wanted, unwanted: answers that people wanted, and did not; "" where there is none.
+    """
 
     id: str
     prompt: str
@@ -80,6 +94,7 @@ class SideBySide:
     before: str | None
     after: str
     gain: float | None
+    unwanted: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,13 +108,23 @@ class ItemScores:
 
 
 @dataclass(frozen=True)
+class TaskGate:
+    """Whether answers, and what was forgotten, are what the recipe asks of a release."""
+
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
 class TaskEvaluation:
     """The first scorer decides. `changes`, `general` and every "before" are missing where there is nothing to compare.
 
     Attributes:
         changes: a line for each scorer, in the same order as scores.
         labels, confusions: where labels are wanted; confusions are the most frequent ones, of both models together.
+        likelihoods: where answers of people were judged, by how likely the models find them, and the models wrote none.
         general: bits per byte on general text, the row "after" first.
+        gate: None where nothing is asked of a release.
     """
 
     after: Answered
@@ -114,6 +139,8 @@ class TaskEvaluation:
     temperature: float
     confidence: float
     seed: int
+    likelihoods: tuple[Likelihood, ...] = ()
+    gate: TaskGate | None = None
 
     @property
     def verdict(self) -> str:

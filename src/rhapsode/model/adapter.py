@@ -5,7 +5,7 @@ stacked matrices those are. An adapted model has the parameters that it had, all
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from rhapsode.model.decoder import Decoder
 from rhapsode.model.linear import Linear
 from rhapsode.model.parameters import parts, shapes
 from rhapsode.model.spec import ModelSpec
+from rhapsode.model.trained_rows import TiedHead, TrainedEmbedding, TrainedRows
 
 MATRICES = ("attention.qkv", "attention.out", "ffn.gate_up", "ffn.up", "ffn.down")
 """The modules of a block whose matrices an adapter can hit; experts and their router are not among them."""
@@ -74,6 +75,22 @@ def targets(spec: ModelSpec, adapter: AdapterSpec) -> list[Target]:
     return found
 
 
+def token_rows(spec: ModelSpec, adapter: AdapterSpec) -> dict[str, str]:
+    """The parameters that hold the rows of the adapter's tokens, each with the module on disk that has them.
+
+    Raises:
+        RhapsodeError: the model has no such token.
+    """
+    if beyond := [token for token in adapter.tokens if not 0 <= token < spec.vocab_size]:
+        raise RhapsodeError(
+            f"the adapter has a row for the token {beyond[0]:,}, the model {spec.vocab_size:,} rows, from 0",
+            "name the model that the adapter was trained on",
+        )
+    owners = ("embedding",) if spec.tied or spec.head is not None else ("embedding", "head")
+    names = {f"{owner}.rows": parts(f"{owner}.weight", spec)[0].name.removesuffix(".weight") for owner in owners}
+    return names if adapter.tokens else {}
+
+
 def adapt(model: Decoder, adapter: AdapterSpec, *, seed: int, storage: Storage | None = None) -> None:
     """Freeze the model in place and begin to learn beside the matrices that the adapter hits.
 
@@ -86,7 +103,7 @@ def adapt(model: Decoder, adapter: AdapterSpec, *, seed: int, storage: Storage |
     Raises:
         RhapsodeError: as `targets`; nothing has changed.
     """
-    found = targets(model.spec, adapter)
+    found, has_rows = targets(model.spec, adapter), bool(token_rows(model.spec, adapter))
     freeze(model, storage=storage)
     random, dtype = torch.Generator().manual_seed(seed), model.embedding.weight.dtype
     for target in found:
@@ -98,6 +115,8 @@ def adapt(model: Decoder, adapter: AdapterSpec, *, seed: int, storage: Storage |
         assert target.name not in module.adapters, "a model is adapted once"
         module.scale = adapter.scale
         module.add(target.name, target.place, rank=adapter.rank, kind=adapter.kind, dtype=dtype, random=random)
+    if has_rows:
+        _train_rows(model, adapter.tokens)
     for name in whole(model.spec):
         model.get_parameter(name).requires_grad_()
 
@@ -106,6 +125,15 @@ def whole(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """The decoder's own parameters that are learned whole beside an adapter, with their shapes: a head for labels."""
     name = "head.weight"
     return {name: shapes(spec)[name]} if spec.head is not None and spec.head.labels else {}
+
+
+def _train_rows(model: Decoder, tokens: Sequence[int]) -> None:
+    """Those of the embedding, and of the projection to the vocabulary where the model writes."""
+    trained = TrainedEmbedding(model.embedding.weight, tokens)
+    model.set_submodule("embedding", trained)
+    if model.spec.head is None:
+        head = model.head.weight
+        model.set_submodule("head", TiedHead(trained) if model.spec.tied else TrainedRows(head, tokens))
 
 
 def freeze(model: Decoder, *, storage: Storage | None = None) -> None:
@@ -122,7 +150,7 @@ def freeze(model: Decoder, *, storage: Storage | None = None) -> None:
 @contextlib.contextmanager
 def without_adapters(model: Decoder) -> Iterator[None]:
     """Within this context the model computes what its base computes."""
-    adapted = [module for module in model.modules() if isinstance(module, AdaptedLinear)]
+    adapted = [module for module in model.modules() if isinstance(module, AdaptedLinear | TrainedRows)]
     for module in adapted:
         module.is_on = False
     try:

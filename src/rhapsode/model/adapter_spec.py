@@ -28,6 +28,7 @@ class AdapterSpec:
         is_rslora: the scale that keeps a high rank learning (Kalajdzievski 2023, arXiv:2312.03732).
         dropout: none, for dropped numbers would make a step depend on how its rows are split.
         layers: the blocks that are hit; None is all of them.
+        tokens: those whose rows in the embedding, and in a projection that is not tied to it, are trained whole.
 
     Raises:
         RhapsodeError: a value cannot be.
@@ -40,6 +41,7 @@ class AdapterSpec:
     is_rslora: bool = False
     dropout: float = 0.0
     layers: tuple[int, ...] | None = None
+    tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.rank < 1:

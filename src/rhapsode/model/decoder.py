@@ -8,6 +8,8 @@ tokens of many requests in the engine.
 Shapes: N any leading shape, D width, H query heads, K key/value heads, C head size, F inner width, V vocabulary.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -91,6 +93,13 @@ class Block(nn.Module):
         return x_ND + update_ND if self.residual_scale == 1 else x_ND + update_ND * self.residual_scale
 
 
+class Lower(NamedTuple):
+    """What the lowest `layers` blocks make of some rows, [..., D]: where nothing of them is trained, once is enough."""
+
+    hidden: Tensor
+    layers: int
+
+
 class Decoder(nn.Module):
     """A `ModelSpec` made of torch modules. Weights are not initialised here: see `model/initialise.py`."""
 
@@ -106,21 +115,38 @@ class Decoder(nn.Module):
         if spec.tied:
             self.head.weight = self.embedding.weight
 
-    def forward(self, ids_N: Tensor, positions_N: Tensor, *, attend: Attend) -> Tensor:
-        """ids and positions [...] -> hidden [..., D], after the final norm."""
-        x_ND = self.embedding(ids_N)
+    def forward(self, ids_N: Tensor, positions_N: Tensor, *, attend: Attend, lower: Lower | None = None) -> Tensor:
+        """ids and positions [...] -> hidden [..., D], after the final norm.
+
+        Args:
+            lower: what `lower` gave for the same rows.
+        """
+        x_ND, first = (self._embedded(ids_N, positions_N), 0) if lower is None else lower
+        out: Tensor = self.norm(self._through(x_ND, positions_N, range(first, len(self.layers)), attend=attend))
+        return out
+
+    def lower(self, ids_N: Tensor, positions_N: Tensor, *, attend: Attend, layers: int) -> Lower:
+        """What the lowest `layers` blocks make of these rows."""
+        x_ND = self._embedded(ids_N, positions_N)
+        return Lower(self._through(x_ND, positions_N, range(layers), attend=attend), layers)
+
+    def _embedded(self, ids_N: Tensor, positions_N: Tensor) -> Tensor:
+        x_ND: Tensor = self.embedding(ids_N)
         if self.spec.embedding_scale != 1:
             x_ND = x_ND * torch.tensor(self.spec.embedding_scale, dtype=x_ND.dtype, device=x_ND.device)
         if self.positions is not None:
             x_ND = x_ND + self.positions(positions_N)
-        turns: dict[Rope | None, Rotation | None] = {None: None}
-        for layer in self.spec.layers:
-            if layer.rope is not None and layer.rope not in turns:
-                turns[layer.rope] = _rotation(layer.rope, positions_N, dtype=x_ND.dtype)
-        for block, layer in zip(self.layers, self.spec.layers, strict=True):
-            x_ND = block(x_ND, turns[layer.rope], attend=attend)
-        out: Tensor = self.norm(x_ND)
-        return out
+        return x_ND
+
+    def _through(self, x_ND: Tensor, positions_N: Tensor, layers: range, *, attend: Attend) -> Tensor:
+        ropes = [self.spec.layers[index].rope for index in layers]
+        turns = {
+            rope: None if rope is None else _rotation(rope, positions_N, dtype=x_ND.dtype)
+            for rope in dict.fromkeys(ropes)
+        }
+        for index, rope in zip(layers, ropes, strict=True):
+            x_ND = self.layers[index](x_ND, turns[rope], attend=attend)
+        return x_ND
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """hidden [..., D] -> scores [..., V] of tokens, or of labels, in float32 (float64 stays)."""

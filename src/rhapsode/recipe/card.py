@@ -1,11 +1,14 @@
 """The model card of a checkpoint: README.md with the front matter that model hubs read."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rhapsode.core.units import format_count
 from rhapsode.core.yaml import write_yaml
 from rhapsode.recipe.plan import Plan
+from rhapsode.recipe.teacher import papers_of
 from rhapsode.weights.checkpoint import TrainingState
+from rhapsode.weights.extend import ROWS
 
 BODY = """\
 # {name}
@@ -49,6 +52,13 @@ PIPELINES = {None: "text-generation", True: "text-classification", False: "sente
 BASED = """\
 Trained further by Rhapsode from {base}, a {family} model of {parameters} parameters (manifest `{sha256}`). Its licence,
 {licence}, holds for this model too{papers}."""
+EXTENDED = (
+    " {new:,} tokens are new in its vocabulary, and have rows of their own ({rows_before:,} before, {rows:,} now)."
+)
+
+TAUGHT = """\
+Its teacher was {teacher}, a {family} model of {parameters} parameters (manifest `{sha256}`): at every learned token it
+learned how likely each token is to the teacher. The teacher's licence, {licence}, may bind this model too{papers}."""
 
 
 def card_text(plan: Plan, state: TrainingState) -> str:
@@ -58,7 +68,7 @@ def card_text(plan: Plan, state: TrainingState) -> str:
     body = BODY.format(
         name=task.name,
         purpose=task.purpose,
-        origin=_origin(plan),
+        origin=f"{_origin(plan)}{_taught(plan)}",
         step=state.step,
         steps=plan.train.steps,
         tokens=format_count(state.tokens),
@@ -103,12 +113,32 @@ def _origin(plan: Plan) -> str:
     parameters = format_count(spec.parameters)
     if base is None:
         return SCRATCH.format(family=spec.family, parameters=parameters)
-    papers = ", ".join(f"`{paper.name}`" for paper in base.papers)
+    is_extended = plan.recipe.data.tokens.is_extending
     return BASED.format(
         base=base.title,
         family=spec.family,
         parameters=parameters,
-        sha256=base.sha256[:12],
+        sha256=(plan.before.base if plan.before else base).sha256[:12],
         licence=base.licence,
-        papers=f": {papers}" if papers else "",
+        papers=_named(path.name for path in base.papers),
+    ) + (EXTENDED.format(**base.facts[ROWS]) if is_extended else "")
+
+
+def _taught(plan: Plan) -> str:
+    if (teacher := plan.teacher) is None:
+        return ""
+    its = {path.read_bytes() for path in teacher.papers}
+    told = TAUGHT.format(
+        teacher=teacher.title,
+        family=teacher.spec.family,
+        parameters=format_count(teacher.spec.parameters),
+        sha256=teacher.sha256[:12],
+        licence=teacher.licence,
+        papers=_named(name for name, path in papers_of(plan.base, teacher).items() if path.read_bytes() in its),
     )
+    return f"\n\n{told}"
+
+
+def _named(papers: Iterable[str]) -> str:
+    names = ", ".join(f"`{name}`" for name in papers)
+    return f": {names}" if names else ""

@@ -7,16 +7,14 @@ from typing import Any, NamedTuple
 
 from rhapsode.core.events import read_events, stage
 from rhapsode.engine.completion import complete
-from rhapsode.engine.heads import LoadedHead, load_head
-from rhapsode.engine.load import Loaded, load_engine
+from rhapsode.engine.load import load_engine
 from rhapsode.engine.sampling import Sampling
 from rhapsode.evaluate.evaluate import evaluate
-from rhapsode.evaluate.evaluate_task import evaluate_task
 from rhapsode.evaluate.evaluation import Evaluation
-from rhapsode.evaluate.items import items_of
 from rhapsode.evaluate.probes import probes
 from rhapsode.evaluate.questions import questions
 from rhapsode.evaluate.task_evaluation import TaskEvaluation
+from rhapsode.recipe.compare import ANSWERS, Asked, judge
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.report import Spoken, write_report
 from rhapsode.recipe.report_task import HEADING, task_section
@@ -25,8 +23,6 @@ from rhapsode.text.chat import Message, render
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.weights.card import CARD, write_card
 from rhapsode.weights.directory import load_model
-
-ANSWERS = "answers"
 
 
 class Findings(NamedTuple):
@@ -43,7 +39,15 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> Findings:
     task = None
     if plan.recipe.evaluate.task is not None:
         with stage("answers", walk.events):
-            task = judge(walk, plan, model)
+            base = plan.before and plan.before.base.directory
+            task = judge(
+                Asked(plan.corpus, plan.data.tokens.path, plan.train.context),
+                plan.recipe.evaluate,
+                before=base if "base" in plan.recipe.evaluate.baselines else None,
+                after=model,
+                events=walk.events,
+                answers_dir=walk.run_dir / ANSWERS,
+            )
     findings = Findings(found, spoken, task)
     _write(walk.run_dir, plan, model, findings)
     return findings
@@ -60,40 +64,11 @@ def _written(walk: Walk, plan: Plan, model: Path) -> tuple[Evaluation, list[Spok
             events=walk.events,
             context=plan.train.context,
             begin=plan.train.begin,
-            base=plan.base_directory,
+            base=plan.before and plan.before.base.directory,
+            base_tokens=plan.before and plan.before.tokens.path,
             name=plan.name,
         )
         return found, speak(plan, model)
-
-
-def judge(walk: Walk, plan: Plan, model: Path) -> TaskEvaluation:
-    """Ask held-out questions before and after, and judge the answers."""
-    config, base = plan.recipe.evaluate, plan.base_directory
-    held, training = (items_of(plan.corpus, split=split, events=walk.events) for split in ("validation", "train"))
-    before = _before(plan) if base is not None and "base" in config.baselines else None
-    return evaluate_task(
-        before,
-        load_engine(model) if plan.train.spec.head is None else load_head(model),
-        held,
-        shots_from=training,
-        config=config,
-        events=walk.events,
-        answers_dir=walk.run_dir / ANSWERS,
-    )
-
-
-def _before(plan: Plan) -> Loaded | LoadedHead | None:
-    """The model that training started from, in the best way it can be asked: in words for a label, else as it is.
-
-    It gives vectors without having learned to. A reward it cannot give, unless it has that head already.
-    """
-    assert plan.base is not None, "there is a model before"
-    base, head = plan.base, plan.train.spec.head
-    if head is None or (len(head.labels) > 1 and base.spec.head is None):
-        return load_engine(base.directory)
-    if head == base.spec.head or not head.labels:
-        return load_head(base.directory, spec=plan.train.spec)
-    return None
 
 
 def _write(run_dir: Path, plan: Plan, model: Path, findings: Findings) -> None:

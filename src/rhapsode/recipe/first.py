@@ -12,6 +12,7 @@ from rhapsode.model.spec import Head, ModelSpec, Pooling
 from rhapsode.recipe.base import Base
 from rhapsode.recipe.begin import begin_of_pieces
 from rhapsode.recipe.recipe import Recipe
+from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.objectives.config import EmbedConfig
 from rhapsode.train.plan import Decision
 from rhapsode.train.settle import Here
@@ -32,8 +33,8 @@ class First(NamedTuple):
     decisions: list[Decision]
 
 
-def from_scratch(recipe: Recipe, data: Data, *, here: Here) -> First:
-    """The shape that `model.size` asks for, or the budget.
+def from_scratch(recipe: Recipe, data: Data, *, teacher: Base | None = None, here: Here) -> First:
+    """The shape that `model.size` asks for, or the budget; its pieces begin as those that a teacher has learned.
 
     Raises:
         PlanRefused: the vocabulary alone needs more than that.
@@ -52,7 +53,13 @@ def from_scratch(recipe: Recipe, data: Data, *, here: Here) -> First:
         chosen = [Decision("size", format_count(size), why)]
     shape = shape_of(config, size=size, ids=Ids(tokenizer.vocab_size, tokenizer.bos, tokenizer.eos, tokenizer.pad))
     stops = tuple(sorted({tokenizer.eos, tokenizer.end_of_turn}))
-    return First(shape.spec, stops, None, chosen + [Decision(*row) for row in shape.derivation])
+    begin, told = (None, []) if teacher is None else _begin(tokenizer, teacher, kind="teacher")
+    return First(shape.spec, stops, begin, [*chosen, *(Decision(*row) for row in shape.derivation), *told])
+
+
+def _rows_needed(data: Data) -> int:
+    """For every text, and every special token that the data has."""
+    return max(data.tokenizer.rows_needed, *(1 + data.tokens.split(name).largest for name in SPLITS))
 
 
 def from_base(base: Base, recipe: Recipe, data: Data) -> First:
@@ -63,10 +70,12 @@ def from_base(base: Base, recipe: Recipe, data: Data) -> First:
     """
     spec, tokenizer = base.spec, data.tokenizer
     head, told = _head(base, recipe, data)
-    if (largest := max(data.tokens.split(name).largest for name in SPLITS)) >= spec.vocab_size:
+    if (needed := _rows_needed(data)) > spec.vocab_size:
         raise PlanRefused(
-            f"{base.title}: its tokenizer gives token {largest:,}, the model has {spec.vocab_size:,}",
-            "put the tokenizer beside the model that it was trained with",
+            f"{base.title}: its tokenizer has the token {needed - 1:,} ({tokenizer.show(needed - 1)!r}), and the model "
+            f"{spec.vocab_size:,} rows, from 0",
+            "put the tokenizer beside the model that it was trained with; tokens of your own go into "
+            "data.tokens.new_pieces or new_special, which give them rows",
         )
     decisions = [
         Decision("base", base.title, f"model.base is {base.reference}; its manifest is {base.sha256[:12]}"),
@@ -75,11 +84,8 @@ def from_base(base: Base, recipe: Recipe, data: Data) -> First:
         Decision("vocabulary", f"{spec.vocab_size:,} x {spec.width}", "of the base, with its tokenizer"),
         Decision("context", f"{recipe.model.context:,}", f"model.context; the base reads up to {spec.context:,}"),
     ]
-    decisions += told
-    begin = begin_of_pieces(tokenizer, base.facts)
-    if begin is not None:
-        why = "the base has read no text without it, not even a piece from the middle of one"
-        decisions.append(Decision("every piece begins with", tokenizer.show(begin), why))
+    begin, begins = _begin(tokenizer, base, kind="base")
+    decisions += [*told, *begins]
     stops = set(stop_tokens(base.directory))
     if recipe.data.examples:
         stops |= {tokenizer.eos, tokenizer.end_of_turn}
@@ -89,6 +95,15 @@ def from_base(base: Base, recipe: Recipe, data: Data) -> First:
     if head is not None:
         spec = with_head(spec, head, pad=tokenizer.pad)
     return First(spec, tuple(sorted(stops)), begin, decisions)
+
+
+def _begin(tokenizer: Tokenizer, model: Base, *, kind: str) -> tuple[int | None, list[Decision]]:
+    """What every piece of text begins with, for a base or a teacher."""
+    begin = begin_of_pieces(tokenizer, model.facts)
+    if begin is None:
+        return None, []
+    why = f"the {kind} has read no text without it, not even a piece from the middle of one"
+    return begin, [Decision("every piece begins with", tokenizer.show(begin), why)]
 
 
 def _head(base: Base, recipe: Recipe, data: Data) -> tuple[Head | None, list[Decision]]:

@@ -18,12 +18,20 @@ class Layout(NamedTuple):
         return self.out / "tokens"
 
     @property
+    def bases(self) -> Path:
+        return self.out / "bases"
+
+    @property
     def plans(self) -> Path:
         return self.out / "plan"
 
     @property
     def runs(self) -> Path:
         return self.out / "runs"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.out / "evaluations"
 
     @property
     def baselines(self) -> Path:

@@ -19,11 +19,13 @@ from rhapsode.recipe.recipe import Recipe
 
 SET = "--set"
 SWEEP = "sweep"
+BASE: Key = ("model", "base")
+TEACHER: Key = ("train", "objective", "teacher")
 
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe with its origin, and the model that it starts from, if it names one.
+    """A recipe with its origin, and the models that it starts from and learns from, if it names them.
 
     Relative paths in it start from `base_dir`; `text` is the file as it was read.
     """
@@ -34,6 +36,7 @@ class LoadedRecipe:
     text: str
     places: Mapping[Key, Place]
     base: Base | None
+    teacher: Base | None = None
 
     def locate(self, key: str) -> str:
         """Where `data.sources[0].path` was given: "file:line" or "--set"; for a default, the section around it."""
@@ -76,8 +79,9 @@ def check(path: Path, text: str, document: Document) -> LoadedRecipe:
             "of one of its runs",
         )
     _check_sources(recipe, base_dir=path.parent, places=places)
-    base = _base(recipe, base_dir=path.parent, places=places)
-    return LoadedRecipe(recipe, path, path.parent, text, places, base)
+    named: list[tuple[Key, str | None]] = [(BASE, recipe.model.base), (TEACHER, recipe.train.teacher)]
+    found = (_model(recipe, key, name, base_dir=path.parent, places=places) for key, name in named)
+    return LoadedRecipe(recipe, path, path.parent, text, places, *found)
 
 
 def _read(path: Path) -> str:
@@ -154,22 +158,22 @@ def _check_sources(recipe: Recipe, *, base_dir: Path, places: Mapping[Key, Place
         raise problems(lines, hint=hint)
 
 
-def _base(recipe: Recipe, *, base_dir: Path, places: Mapping[Key, Place]) -> Base | None:
-    """The model to start from; one that is not here, or reads less than `model.context`, is a mistake of the recipe."""
-    if recipe.model.base is None:
+def _model(recipe: Recipe, key: Key, name: str | None, *, base_dir: Path, places: Mapping[Key, Place]) -> Base | None:
+    """The model named at `key`; one that is not here, or reads less than a row, is a mistake of the recipe."""
+    if name is None:
         return None
     try:
-        base = find_base(recipe.model.base, beside=base_dir)
+        found = find_base(name, beside=base_dir)
     except VerificationMismatch:
         raise
     except RhapsodeError as error:
-        place = place_of(("model", "base"), places)
-        raise RecipeError(f"{place.value}: model.base: {error.message}", error.hint) from None
-    context, most = recipe.model.context, base.spec.context
+        place = place_of(key, places)
+        raise RecipeError(f"{place.value}: {format_key(key)}: {error.message}", error.hint) from None
+    context, most = recipe.model.context, found.spec.context
     if context > most:
         place = place_of(("model", "context"), places)
         raise RecipeError(
-            f"{place.value}: model.context: {context:,} tokens are more than the {most:,} that {base.title} reads",
+            f"{place.value}: model.context: {context:,} tokens are more than the {most:,} that {found.title} reads",
             f"set model.context to {most} or less",
         )
-    return base
+    return found

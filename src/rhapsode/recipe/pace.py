@@ -15,14 +15,20 @@ from rhapsode.core.events import Events, stage
 from rhapsode.core.home import read_record, write_record
 from rhapsode.core.machine import Machine, examine, identity
 from rhapsode.core.manifest import value_sha256
+from rhapsode.corpus.new_tokens import read_new_tokens
 from rhapsode.kernels import native, threads
 from rhapsode.kernels.peak import measure_peak_flops
 from rhapsode.recipe.first import First
 from rhapsode.recipe.load import LoadedRecipe
+from rhapsode.recipe.recipe import Recipe
 from rhapsode.train.forecast import measure_speed
-from rhapsode.train.plan import Decision, TrainPlan
+from rhapsode.train.objectives.balance import balance_of
+from rhapsode.train.objectives.config import DistilConfig, GrpoConfig
+from rhapsode.train.plan import Decision, Teacher, TrainPlan
 from rhapsode.train.ranks.ranks import Ranks
+from rhapsode.train.rollouts import longest_prompt
 from rhapsode.train.settle import Here, settle
+from rhapsode.train.settle_sampled import Prompts
 from rhapsode.train.trainer import Data
 
 KEPT = "speeds.json"
@@ -34,7 +40,7 @@ GUESS = 3e11
 """Operations a second: a first guess, good enough to choose a batch with which to measure."""
 SHAPING = (
     *("spec", "context", "batch_rows", "micro_batch_rows", "optimizer", "precision", "recompute"),
-    *("objective", "adapter", "storage"),
+    *("objective", "adapter", "storage", "teacher"),
 )
 """What of a plan decides how long a step takes."""
 ROUNDS = 3
@@ -48,7 +54,7 @@ def settle_here(
     Raises:
         PlanRefused: the budget is a time and several processes train together, or the data is too small for a step.
     """
-    recipe, base = loaded.recipe, loaded.base
+    recipe, base, teacher = loaded.recipe, loaded.base, loaded.teacher
     settled = partial(
         settle,
         recipe.train,
@@ -61,7 +67,11 @@ def settle_here(
         num_rows=data.training.num_rows,
         num_targets=data.training.num_targets,
         examples=data.tokens.manifest.facts.get("examples"),
+        asked=_asked(recipe, data),
+        balance=balance_of(data.tokens.split("train").roles),
         prompts=recipe.task.prompts,
+        teacher=None if teacher is None else Teacher(teacher.sha256, teacher.spec),
+        new_tokens=() if (new := read_new_tokens(data.tokens.path)) is None else new.ids,
     )
     if recipe.train.budget.unit != "seconds":
         return settled(here=here)
@@ -74,11 +84,21 @@ def settle_here(
     plan, decisions = settled(here=here)
     for _ in range(ROUNDS):
         rows = plan.batch_rows
-        speed = _speed(plan, data, device=ranks.device, base=base.directory if base else None, events=events)
+        speed = _speed(loaded, plan, data, device=ranks.device, events=events)
         plan, decisions = settled(here=here._replace(tokens_per_second=speed))
         if plan.batch_rows == rows:
             break
     return plan, decisions
+
+
+def _asked(recipe: Recipe, data: Data) -> Prompts | None:
+    """None where nothing is sampled, or where no answers are wanted, which is refused with its reason."""
+    objective = recipe.train.objective
+    if not isinstance(objective, GrpoConfig) and not (isinstance(objective, DistilConfig) and objective.own):
+        return None
+    if data.tokens.manifest.facts.get("examples") != "answers":
+        return None
+    return Prompts(len(data.items("train")), longest_prompt(data.tokens.split("train"), data.training))
 
 
 def here_on(ranks: Ranks, *, out: Path, events: Events) -> Here:
@@ -117,7 +137,7 @@ def _settle_threads(machine: Machine, *, events: Events) -> None:
     torch.set_num_threads(found)
 
 
-def _speed(plan: TrainPlan, data: Data, *, device: torch.device, base: Path | None, events: Events) -> float:
+def _speed(loaded: LoadedRecipe, plan: TrainPlan, data: Data, *, device: torch.device, events: Events) -> float:
     """Tokens a second: what is kept of steps like these on this machine, or measured and kept."""
     shape = {name: value for name, value in plan.as_json().items() if name in SHAPING}
     code = (torch.__version__, native.is_here(), torch.get_num_threads(), device.type)
@@ -125,8 +145,9 @@ def _speed(plan: TrainPlan, data: Data, *, device: torch.device, base: Path | No
     kept = read_record(KEPT).get(key)
     if isinstance(kept, float) and kept > 0:
         return kept
+    base, teacher = (found and found.directory for found in (loaded.base, loaded.teacher))
     with stage("pace", events):
-        found = float(f"{measure_speed(plan, data, device=device, base=base):.3g}")
+        found = float(f"{measure_speed(plan, data, device=device, base=base, teacher=teacher):.3g}")
     _remember(KEPT, key, found, events=events)
     return found
 

@@ -12,9 +12,10 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -27,10 +28,12 @@ from rhapsode.corpus.config import Source
 from rhapsode.corpus.examples.config import ExampleSource
 from rhapsode.corpus.examples.heads import purpose_of
 from rhapsode.corpus.packing import Packing
+from rhapsode.corpus.prompts import WithPrompts, count_targets
 from rhapsode.corpus.sources import expand
 from rhapsode.corpus.tokens import SPLITS, Tokens
-from rhapsode.corpus.trees import num_learned, pack_split, too_long
+from rhapsode.corpus.trees import num_learned, num_shared, pack_split, too_long
 from rhapsode.kernels import native
+from rhapsode.recipe import extension
 from rhapsode.recipe.base import Base
 from rhapsode.recipe.first import from_base, from_scratch
 from rhapsode.recipe.layout import Layout
@@ -38,10 +41,15 @@ from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.pace import here_on, settle_here
 from rhapsode.recipe.recipe import Recipe, dump_recipe
 from rhapsode.recipe.samples import Sample, render_samples
+from rhapsode.recipe.teacher import learn_from
 from rhapsode.recipe.tokens import make_corpus, make_tokens
 from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.train.objectives.balance import Balance, balance_of
+from rhapsode.train.objectives.config import BY_TOKEN, DEFAULTS, ObjectiveConfig, SftConfig
+from rhapsode.train.objectives.registry import samples_answers
 from rhapsode.train.plan import Decision, TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
+from rhapsode.train.rewards import require_judgeable
 from rhapsode.train.settle import Here
 from rhapsode.train.trainer import Data
 
@@ -57,9 +65,19 @@ UPKEEP = ("keep", "keep_every", "samples", "prompts")
 """What of `train` says which checkpoints stay and what is shown meanwhile: it may change at any time."""
 
 
+class Before(NamedTuple):
+    """The base as it was published, and the data as it reads it: what a model is measured beside."""
+
+    base: Base
+    tokens: Tokens
+
+
 @dataclass(frozen=True)
 class Plan:
-    """A settled run. `settled` is what the hash covers; the rest is there to be shown."""
+    """A settled run. `settled` is what the hash covers; the rest is there to be shown.
+
+    `base` is what training starts from; where its vocabulary was extended, `before` is another.
+    """
 
     recipe: Recipe
     base_dir: Path
@@ -71,6 +89,8 @@ class Plan:
     settled: dict[str, Any]
     device: torch.device
     base: Base | None = None
+    teacher: Base | None = None
+    before: Before | None = None
 
     @property
     def hash(self) -> str:
@@ -97,6 +117,9 @@ class Plan:
         update: dict[str, Any] = {"data": data.model_copy(update={kind: absolute})}
         if self.base is not None:
             update["model"] = self.recipe.model.model_copy(update={"base": self.base.reference})
+        if self.teacher is not None and self.recipe.train.objective is not None:
+            objective = self.recipe.train.objective.model_copy(update={"teacher": self.teacher.reference})
+            update["train"] = self.recipe.train.model_copy(update={"objective": objective})
         return self.recipe.model_copy(update=update)
 
     @property
@@ -104,11 +127,17 @@ class Plan:
         return None if self.base is None else self.base.directory
 
     @property
+    def teacher_directory(self) -> Path | None:
+        return None if self.teacher is None else self.teacher.directory
+
+    @property
     def licence(self) -> str:
-        """The base's, which holds for what is made from it; from scratch, the names of its texts' licences."""
-        if self.base is not None:
-            return self.base.licence
-        return ", ".join(sorted({source.licence for source in self.recipe.data.given}))
+        """The base's, which holds for what is made from it, or from scratch the names of its texts' licences.
+
+        A teacher's stands beside them: some, as Gemma's, bind whoever learned from the model too.
+        """
+        own = {self.base.licence} if self.base is not None else {source.licence for source in self.recipe.data.given}
+        return ", ".join(sorted(own | ({self.teacher.licence} if self.teacher is not None else set())))
 
     @property
     def name(self) -> str:
@@ -127,23 +156,31 @@ def make_plan(
     Raises:
         PlanRefused: the plan could not succeed, for example because there is too little data for one step.
     """
-    recipe, base = loaded.recipe, loaded.base
+    recipe, base, teacher = loaded.recipe, loaded.base, loaded.teacher
     here = here or here_on(ranks, out=layout.out, events=events)
     with stage("prepare", events):
         corpus = make_corpus(loaded, layout=layout, events=events)
     with stage("tokenise", events):
         tokens = Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events))
-        data = _packed(tokens, recipe=recipe, events=events)
+        before = None if base is None else _before(base, tokens, loaded, corpus, layout=layout, events=events)
+        _require_judged(recipe, tokens)
+        data = replace(_packed(tokens, recipe=recipe, events=events), corpus=corpus)
     _tell(data, events)
-    first = from_scratch(recipe, data, here=here) if base is None else from_base(base, recipe, data)
+    taught = [] if teacher is None else learn_from(teacher, data)
+    loaded = extension.extended(loaded, tokens, layout=layout, events=events)
+    base = loaded.base
+    first = from_scratch(recipe, data, teacher=teacher, here=here) if base is None else from_base(base, recipe, data)
+    new_tokens = [] if base is None or before is None else extension.decisions(base, data, before=before.tokens)
     train, decisions = settle_here(loaded, first, data, ranks=ranks, here=here, events=events)
+    if samples_answers(train.objective):
+        require_judgeable(train, data)
     return Plan(
         recipe=recipe,
         base_dir=loaded.base_dir,
         corpus=corpus,
         data=data,
         train=train,
-        decisions=[*first.decisions, *decisions],
+        decisions=[*first.decisions, *new_tokens, *taught, *decisions],
         samples=render_samples(
             tokens.split("train"),
             data.training,
@@ -151,11 +188,32 @@ def make_plan(
             count=SAMPLES,
             begin=train.begin,
             purpose=purpose_of(known) if (known := tokens.manifest.facts.get("purpose")) else None,
+            prompts=_prompts(recipe, tokens),
         ),
         settled=_settle(recipe, corpus, data, train, ranks),
         device=ranks.device,
         base=base,
+        teacher=teacher,
+        before=before,
     )
+
+
+def _require_judged(recipe: Recipe, tokens: Tokens) -> None:
+    """Raises PlanRefused: a scorer judges what the examples do not hold."""
+    family = tokens.manifest.facts.get("examples")
+    if (task := recipe.evaluate.task) is not None and task.judges not in ("answers", family):
+        raise PlanRefused(
+            f"evaluate.task.scorers: {task.scorers[0]} judges {task.judges}, and the data is made of {family}",
+            "name scorers of what the data holds, or give it other data",
+        )
+
+
+def _before(
+    base: Base, tokens: Tokens, loaded: LoadedRecipe, corpus: Path, *, layout: Layout, events: Events
+) -> Before:
+    if not loaded.recipe.data.tokens.is_extending:
+        return Before(base, tokens)
+    return Before(base, Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events, model=base.directory)))
 
 
 def _packed(tokens: Tokens, *, recipe: Recipe, events: Events) -> Data:
@@ -166,18 +224,35 @@ def _packed(tokens: Tokens, *, recipe: Recipe, events: Events) -> Data:
     """
     context = recipe.model.context
     training, held_out = (_rows(tokens, name, recipe=recipe, events=events) for name in SPLITS)
+    if prompts := _prompts(recipe, tokens):
+        training = count_targets(training, WithPrompts(tokens.split("train"), prompts))
     if training.num_rows == 0:
         raise PlanRefused(f"nothing is left to train on in rows of {context} tokens", "make model.context larger")
     if held_out.num_rows == 0:
         raise PlanRefused("no document is held out, so nothing could be measured", "set data.split.validation above 0")
+    if not any(map((held := tokens.split("validation")).is_wanted, range(held.num_documents))):
+        raise PlanRefused("every held-out answer is bad, so nothing could be measured", "raise data.split.validation")
     return Data(tokens, training, held_out, Tokenizer.load(tokens.tokenizer_dir))
+
+
+def _objective(recipe: Recipe, tokens: Tokens) -> ObjectiveConfig | None:
+    """The recipe's, or what the data is made for; None where nothing learns from such data."""
+    return recipe.train.objective or DEFAULTS.get(tokens.manifest.facts.get("examples"))
+
+
+def _prompts(recipe: Recipe, tokens: Tokens) -> float:
+    """The share of prompts that is learned beside the answers."""
+    objective = _objective(recipe, tokens)
+    return objective.learn_prompts if isinstance(objective, SftConfig) else 0.0
 
 
 def _rows(tokens: Tokens, name: str, *, recipe: Recipe, events: Events) -> Packing:
     split, context = tokens.split(name), recipe.model.context
+    objective = _objective(recipe, tokens)
+    pack = partial(pack_split, context=context, is_shared=objective is not None and objective.name in BY_TOKEN)
     found = too_long(split, context=context)
     if not found:
-        return pack_split(split, context=context)
+        return pack(split)
     examples = sorted({int(split.examples[index]) for index in found})
     named = ", ".join(dict.fromkeys(split.document_source(index) for index in found[:NAMED]))
     lost = sum(num_learned(split, index) for index in found)
@@ -189,7 +264,7 @@ def _rows(tokens: Tokens, name: str, *, recipe: Recipe, events: Events) -> Packi
         raise PlanRefused(what + " would be lost", hint)
     events.emit("warning", message=what + " are left out, as data.too_long says")
     left_out = set(found)
-    return pack_split(split, context=context, documents=[i for i in range(split.num_documents) if i not in left_out])
+    return pack(split, documents=[i for i in range(split.num_documents) if i not in left_out])
 
 
 def _tell(data: Data, events: Events) -> None:
@@ -198,6 +273,7 @@ def _tell(data: Data, events: Events) -> None:
         events.emit(
             "examples",
             family=family,
+            of=_of(family, balance_of(train.roles)),
             examples=int(train.examples[-1]) + 1,
             held_out=int(held_out.examples[-1]) + 1,
             learned=data.training.num_targets,
@@ -206,6 +282,8 @@ def _tell(data: Data, events: Events) -> None:
             context=data.training.context,
             efficiency=data.training.efficiency,
         )
+        if shared := num_shared(train, data.training):
+            events.emit("shared", shared=shared, read=shared + data.training.num_places)
         return
     events.emit(
         "tokens",
@@ -218,6 +296,11 @@ def _tell(data: Data, events: Events) -> None:
         held_out_documents=held_out.num_documents,
         held_out_bytes=held_out.num_bytes,
     )
+
+
+def _of(family: str, balance: Balance | None) -> str:
+    """What the examples are, in words."""
+    return family if balance is None else f"{family}: {balance.good:,} good and {balance.bad:,} bad answers"
 
 
 def _settle(recipe: Recipe, corpus: Path, data: Data, train: TrainPlan, ranks: Ranks) -> dict[str, Any]:

@@ -85,7 +85,13 @@ def _quality(plan: Plan, evaluation: Evaluation, steps: Sequence[Event]) -> list
     figures.append(Figure("parameters", format_count(plan.train.spec.parameters), f"{plan.train.spec.family}-shaped"))
     if steps:
         figures.append(Figure("trained tokens", format_count(steps[-1].fields["tokens"]), f"{plan.train.steps} steps"))
-    blocks: list[Block] = [Figures(figures)]
+    return [Figures(figures), *bits_blocks(evaluation)]
+
+
+def bits_blocks(evaluation: Evaluation) -> list[Block]:
+    """The gate, where there is one, and bits per byte of the model and of each baseline."""
+    model = evaluation.model
+    blocks: list[Block] = []
     if evaluation.gate is not None:
         if evaluation.gate.passed:
             blocks.append(Note(evaluation.gate.sentence, title="Gate passed", tone="good"))
@@ -203,6 +209,7 @@ def _provenance(plan: Plan, model: Path) -> list[Block]:
         ("plan", plan.hash),
         ("model", digest(model)),
         *([("base", f"{plan.base.title}, {plan.base.sha256}")] if plan.base else []),
+        *([("teacher", f"{plan.teacher.title}, {plan.teacher.sha256}")] if plan.teacher else []),
         ("corpus", digest(plan.corpus)),
         ("tokens", digest(plan.data.tokens.path)),
         ("code", f"rhapsode {__version__}, torch {plan.settled['code']['torch']}"),

@@ -24,9 +24,12 @@ def learning(events: Sequence[Event], *, clip: float) -> list[Block]:
     """
     steps = last_of_each(events, "step")
     marks = _left_out(events, steps)
-    blocks: list[Block] = [Heading("How it learned"), *_held_out(last_of_each(events, "validation"))]
+    blocks: list[Block] = [Heading("How it learned")]
+    blocks += [*_rewards(steps, last_of_each(events, "rewarded")), *_held_out(last_of_each(events, "validation"))]
     if steps:
-        blocks += [_loss(steps, marks), _gradient(steps, marks, clip=clip)]
+        # the loss of answers that are judged against each other says nothing: it is about 0 whatever they are worth
+        blocks += [] if "reward" in steps[-1].fields else [_loss(steps, marks)]
+        blocks.append(_gradient(steps, marks, clip=clip))
         more = [
             _curve(steps, "learning_rate", "learning rate", "Learning rate"),
             _curve(steps, "tokens_per_second", "tokens a second", "Speed"),
@@ -55,6 +58,26 @@ def _held_out(looks: Sequence[Event]) -> list[Block]:
         ]
     unit = looks[-1].fields.get("unit", "bits per byte")
     return [line_chart(lines, x_label="step", y_label=unit, title="Held-out text while training")]
+
+
+def _rewards(steps: Sequence[Event], looks: Sequence[Event]) -> list[Block]:
+    """Where answers are sampled and judged: what they were worth, how long they were, and how many groups said much."""
+    if not steps or "reward" not in steps[-1].fields:
+        return []
+    each = _series(steps, "reward", "sampled answers, each step")._replace(is_faint=True)
+    lines = [Series("smoothed", each.x, smoothed(each.y)), each]
+    if looks:
+        lines.append(_series(looks, "reward", "likeliest answers to held-out prompts"))
+    shares = [
+        _series(steps, "solved", "answers that are right"),
+        _series(steps, "cut", "answers cut at the most tokens"),
+        _series(steps, "told_apart", "prompts whose answers are not all worth the same"),
+    ]
+    more = [
+        line_chart(shares, x_label="step", y_label="share", title="Sampled answers"),
+        _curve(steps, "answer_tokens", "tokens", "Length of an answer"),
+    ]
+    return [line_chart(lines, x_label="step", y_label="reward", title="Reward"), Details("Answers", more)]
 
 
 def _loss(steps: Sequence[Event], marks: Marks | None) -> Chart:

@@ -20,7 +20,15 @@ from rhapsode.evaluate.evaluation import Evaluation, Row
 from rhapsode.evaluate.forgetting import sentence
 from rhapsode.evaluate.paired import Change, around, points
 from rhapsode.evaluate.scorers.registry import known
-from rhapsode.evaluate.task_evaluation import Answered, LabelScore, Score, SideBySide, TaskEvaluation, range_of
+from rhapsode.evaluate.task_evaluation import (
+    Answered,
+    LabelScore,
+    Likelihood,
+    Score,
+    SideBySide,
+    TaskEvaluation,
+    range_of,
+)
 
 MOST_BARS = 20
 MOST_CONFUSIONS = 12
@@ -36,11 +44,12 @@ def task_blocks(found: TaskEvaluation) -> list[Block]:
     """Verdict first, then numbers, pictures, examples, and what was forgotten."""
     return [
         _verdict(found),
+        *_gate(found),
         Figures(_figures(found)),
         Heading("What its answers are worth"),
         *_scores(found),
         *_labels(found),
-        *_changed(found),
+        *(_likelihoods(found.likelihoods) if found.likelihoods else _changed(found)),
         *_examples(found.examples),
         *_forgotten(found.general),
     ]
@@ -70,6 +79,14 @@ def _verdict(found: TaskEvaluation) -> Note:
     return Note(found.verdict, title=word.capitalize(), tone=_TONES.get(word, "plain"))
 
 
+def _gate(found: TaskEvaluation) -> list[Block]:
+    if found.gate is None:
+        return []
+    passed = found.gate.passed
+    title = "Gate passed" if passed else "Gate not passed"
+    return [Note(found.gate.sentence, title=title, tone="good" if passed else "bad")]
+
+
 def _figures(found: TaskEvaluation) -> list[Figure]:
     """The scorer that decides: after, before, and the difference."""
     first = found.after.scores[0]
@@ -80,7 +97,7 @@ def _figures(found: TaskEvaluation) -> list[Figure]:
     if found.changes:
         figures.append(Figure("difference", _signed(found.changes[0].difference), "points of 100"))
     figures.append(
-        Figure("questions", f"{len(found.items):,}", f"{len({item.group for item in found.items}):,} prompts")
+        Figure(_kind(found), f"{len(found.items):,}", f"{len({item.group for item in found.items}):,} prompts")
     )
     return figures
 
@@ -144,12 +161,36 @@ def _word(change: Change) -> str:
 def _how(found: TaskEvaluation) -> str:
     """What the numbers mean, and how they came to be."""
     meanings = "; ".join(f"{score.scorer}: {known(score.scorer).what}" for score in found.after.scores)
+    interval = f"{found.confidence:.0%} intervals: what other {_kind(found)} of this kind could give."
+    if found.likelihoods:
+        return (
+            f"Points of 100; 50 is chance. {meanings}. {len(found.items):,} held-out {_kind(found)}, which both models "
+            f"read as the same tokens. {interval}"
+        )
     greedy = "the likeliest token" if found.temperature == 0 else f"temperature {found.temperature:g}"
     before = f" Before, the model was asked {found.before.prompt}." if found.before is not None else ""
     return (
         f"Points of 100. {meanings}. {len(found.items):,} held-out questions, answers of at most {found.max_tokens} "
-        f"tokens, {greedy}.{before} {found.confidence:.0%} intervals: what other questions of this kind could give."
+        f"tokens, {greedy}.{before} {interval}"
     )
+
+
+def _kind(found: TaskEvaluation) -> str:
+    """What was judged."""
+    if not found.likelihoods:
+        return "questions"
+    return "pairs" if found.likelihoods[0].kind == "chosen" else "answers"
+
+
+def _likelihoods(found: Sequence[Likelihood]) -> list[Block]:
+    """How likely answers of each kind are: often all of them become less so, the unwanted ones most."""
+    is_compared = found[0].before is not None
+    rows = [
+        (one.kind, f"{one.answers:,}", *([f"{one.before:.3f}"] if one.before is not None else []), f"{one.after:.3f}")
+        for one in found
+    ]
+    columns = ("answers", "number", *(["before"] if is_compared else []), "after")
+    return [Table(columns, rows, "ln p of one of their tokens, in the mean", numeric=columns[1:])]
 
 
 def _labels(found: TaskEvaluation) -> list[Block]:
@@ -216,15 +257,15 @@ def _tried(before: Answered | None) -> list[Block]:
 def _examples(examples: Sequence[SideBySide]) -> list[Block]:
     if not examples:
         return []
-    is_compared = examples[0].gain is not None
-    how = "The answers that gained most and those that lost most, " if is_compared else "Answers that a hash drew, "
+    is_compared = any(one.gain is not None for one in examples)
+    how = "Those that gained most and those that lost most, " if is_compared else "Some that a hash drew, "
     shown = [_example(one, is_open=number == 0) for number, one in enumerate(examples)]
     return [Heading("Answers side by side"), Paragraph(f"{how}as they are."), *shown]
 
 
 def _example(one: SideBySide, *, is_open: bool) -> Details:
-    rows = [("wanted", one.wanted), ("before", one.before or ""), ("after", one.after)]
-    shown = [row for row in rows if row[0] != "before" or one.before is not None]
+    rows = [("wanted", one.wanted), ("not wanted", one.unwanted), ("before", one.before), ("after", one.after)]
+    shown = [(name, text) for name, text in rows if text or (name in ("before", "after") and text is not None)]
     gain = "" if one.gain is None else f"{_signed(one.gain)} points: "
     question = " ".join(one.prompt.split())
     title = question if len(question) <= LONGEST_TITLE else f"... {question[-LONGEST_TITLE:]}"

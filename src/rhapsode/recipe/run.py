@@ -20,9 +20,10 @@ from rhapsode.core.errors import GateNotPassed, Interrupted, PlanRefused, Rhapso
 from rhapsode.core.events import Events, JsonLines, Listener, stage
 from rhapsode.core.lock import locked
 from rhapsode.core.machine import examine
-from rhapsode.core.manifest import digest, value_sha256
+from rhapsode.core.manifest import digest, value_sha256, verify
 from rhapsode.core.units import format_bytes
 from rhapsode.evaluate.evaluation import Evaluation
+from rhapsode.evaluate.task_evaluation import TaskEvaluation
 from rhapsode.recipe.begin import DOCUMENTS, FACT
 from rhapsode.recipe.card import card_text
 from rhapsode.recipe.layout import Layout
@@ -30,6 +31,7 @@ from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.pace import here_on
 from rhapsode.recipe.plan import Plan, changes, copy_plan, make_plan, meaning, read_plan, write_plan
 from rhapsode.recipe.plan_page import plan_page
+from rhapsode.recipe.teacher import papers_of
 from rhapsode.train.checkpoints import Evidence
 from rhapsode.train.forecast import Forecast, forecast, memory_floor
 from rhapsode.train.loop import Run
@@ -39,6 +41,7 @@ from rhapsode.train.signals import stop_wishes
 from rhapsode.train.trackers import trackers
 from rhapsode.train.trainer import Trainer
 from rhapsode.weights.checkpoint import MERGED, TrainingState, checkpoints, read_state
+from rhapsode.weights.extend import ROWS
 from rhapsode.weights.merge.adapter import LostInRounding, merge_adapter
 
 SHOWN_CHANGES = 20
@@ -192,7 +195,14 @@ def _forecast(plan: Plan, known: Mapping[str, Any] | None, *, layout: Layout, ev
         found = Forecast(**before)
     else:
         with stage("forecast", events):
-            found = forecast(plan.train, plan.data, device=plan.device, base=plan.base_directory, ranks=ranks)
+            found = forecast(
+                plan.train,
+                plan.data,
+                device=plan.device,
+                base=plan.base_directory,
+                teacher=plan.teacher_directory,
+                ranks=ranks,
+            )
             found = Forecast(**ranks.share(found.as_json()))
     if found.disk_bytes > machine.disk_free:
         raise PlanRefused(
@@ -207,8 +217,10 @@ def train_run(walk: Walk, plan: Plan, cost: Forecast, *, resume: bool) -> Path:
 
     Raises:
         PlanRefused: the run to go on with learned something else; the message lists the differences.
+        VerificationMismatch: tokens are not those that were planned.
     """
     if walk.ranks.rank == 0:
+        verify(plan.data.tokens.path)  # a mask with a flipped bit trains as smoothly as the right one
         if resume:
             _require_same_meaning(plan, walk.run_dir)
         copy_plan(plan, layout=walk.layout, to=walk.run_dir)
@@ -218,6 +230,7 @@ def train_run(walk: Walk, plan: Plan, cost: Forecast, *, resume: bool) -> Path:
             plan.data,
             device=plan.device,
             base=plan.base_directory,
+            teacher=plan.teacher_directory,
             plan_hash=plan.meaning,
             machine=plan.machine,
             ranks=walk.ranks,
@@ -246,6 +259,8 @@ def merge_run(walk: Walk, plan: Plan, adapter: Path) -> Path:
 
     def prove(directory: Path) -> None:
         (directory / "README.md").write_text(card, encoding="utf-8")
+        for name, paper in evidence.papers.items():
+            shutil.copyfile(paper, directory / name)
         add_conformance(directory)
 
     known = {"step": state.step, "plan": state.plan, "objective": plan.train.objective["name"], **evidence.facts}
@@ -285,6 +300,7 @@ def _require_same_meaning(plan: Plan, run_dir: Path) -> None:
 
 def _evidence(plan: Plan) -> Evidence:
     inputs = {"corpus": digest(plan.corpus), "tokens": digest(plan.data.tokens.path), "plan": plan.hash}
+    papers = papers_of(plan.base, plan.teacher)
 
     def card(state: TrainingState) -> str:
         return card_text(plan, state)
@@ -292,16 +308,19 @@ def _evidence(plan: Plan) -> Evidence:
     recipe, known = plan.recipe.as_json(), {"licence": plan.licence}
     if plan.recipe.data.examples:
         known |= {"chat": plan.data.tokens.manifest.facts["chat"]}
+    if plan.teacher is not None:
+        inputs, known = inputs | {"teacher": plan.teacher.sha256}, known | {"teacher": plan.teacher.title}
     if (base := plan.base) is None:
-        return Evidence(inputs, recipe, card, {**known, FACT: DOCUMENTS})
-    facts = {**known, "base": base.title, **({FACT: base.facts[FACT]} if FACT in base.facts else {})}
-    return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, base.papers, str(base.directory.absolute()))
+        return Evidence(inputs, recipe, card, known | ({FACT: DOCUMENTS} if plan.train.begin is None else {}), papers)
+    facts = {**known, "base": base.title, **{key: base.facts[key] for key in (FACT, ROWS) if key in base.facts}}
+    return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, papers, str(base.directory.absolute()))
 
 
-def check_gate(evaluation: Evaluation | None) -> None:
-    """Raises GateNotPassed if the recipe asks for more than the model reached."""
-    if evaluation is not None and evaluation.gate is not None and not evaluation.gate.passed:
+def check_gate(evaluation: Evaluation | None, task: TaskEvaluation | None = None) -> None:
+    """Raises GateNotPassed if the recipe asks for more than the model reached, in bits per byte or in answers."""
+    gates = [None if found is None else found.gate for found in (evaluation, task)]
+    if missed := [gate.sentence for gate in gates if gate is not None and not gate.passed]:
         raise GateNotPassed(
-            f"the gate is not passed: {evaluation.gate.sentence}",
-            "train longer, add data, or lower evaluate.gate.below_best_baseline",
+            f"the gate is not passed: {'; '.join(missed)}",
+            "train longer or more gently, add data, or ask for less in evaluate.gate",
         )

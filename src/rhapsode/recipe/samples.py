@@ -8,7 +8,8 @@ import numpy as np
 
 from rhapsode.corpus.examples.heads import Purpose
 from rhapsode.corpus.packing import NO_TARGET, Ints, Packing, Rows, batch
-from rhapsode.corpus.tokens import TokenSplit
+from rhapsode.corpus.prompts import WithPrompts
+from rhapsode.corpus.tokens import MISMATCHED, TokenSplit
 from rhapsode.text.tokenizer import Tokenizer
 
 SHOWN_TOKENS = 48
@@ -41,28 +42,26 @@ def render_samples(
     *,
     count: int,
     begin: int | None,
+    prompts: float,
     purpose: Purpose | None = None,
 ) -> list[Sample]:
     """`count` rows, evenly spread.
 
     Args:
+        prompts: the share of them that is learned.
         purpose: of a model that does not write: what its targets are called.
     """
-    step, name = max(1, packing.num_rows // count), tokenizer.show if purpose is None else purpose.shown
-    rows = range(0, packing.num_rows, step)[:count]
-    return [_render(split, packing, tokenizer, row, begin=begin, name=name) for row in rows]
+    shown = range(0, packing.num_rows, max(1, packing.num_rows // count))[:count]
+    learned, name = WithPrompts(split, prompts), tokenizer.show if purpose is None else purpose.shown
+    chosen = ((row, batch(learned, packing, [row], pad=tokenizer.pad, begin=begin)) for row in shown)
+    return [_render(row, rows, split, packing, tokenizer, name=name) for row, rows in chosen]
 
 
 def _render(
-    split: TokenSplit,
-    packing: Packing,
-    tokenizer: Tokenizer,
-    row: int,
-    *,
-    begin: int | None,
-    name: Callable[[int], str],
+    row: int, rows: Rows, split: TokenSplit, packing: Packing, tokenizer: Tokenizer, *, name: Callable[[int], str]
 ) -> Sample:
-    rows = batch(split, packing, [row], pad=tokenizer.pad, begin=begin)
+    if MISMATCHED in split.roles:
+        rows.targets[rows.branches % 2 == 0] = NO_TARGET  # they are only looked at
     shown = SHOWN_OF_EXAMPLE if split.is_learned_in_part else SHOWN_TOKENS
     sequences = [_tokens(rows, span, tokenizer, name) for span in _spans(rows, most=shown)]
     sources = [split.document_source(piece.document) for piece in packing.row(row)]

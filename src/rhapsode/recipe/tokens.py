@@ -1,4 +1,4 @@
-"""The corpus of a recipe, and the same as tokens: in those of its base, or of a vocabulary learned from it."""
+"""The corpus of a recipe, and the same as tokens: of its base, else its teacher, else a vocabulary learned from it."""
 
 from pathlib import Path
 
@@ -28,12 +28,14 @@ def make_tokens(
     """Make the tokens directory, or find it made.
 
     Args:
-        model: read the text with the tokenizer of this model directory, whatever the recipe says.
+        model: read the text with the tokenizer of this model directory as it is, whatever the recipe says.
     """
-    given = model or (loaded.base and loaded.base.directory)
+    named = loaded.base or loaded.teacher
+    given = model or (named and named.directory)
+    config = loaded.recipe.data.tokens
     return tokenise(
         corpus,
-        loaded.recipe.data.tokens,
+        config if model is None else config.as_given,
         root=layout.tokens,
         events=events,
         tokenizer_dir=given,

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from rhapsode.core.errors import RhapsodeError
 from rhapsode.engine.completion import Spoken
 from rhapsode.engine.output import FinishReason
 from rhapsode.engine.worker import Work
@@ -16,7 +17,9 @@ from rhapsode.serve.schemas import ChatAsked
 from rhapsode.serve.service import Service
 from rhapsode.serve.spelling import chat_logprobs
 from rhapsode.serve.stream import EventStream, while_connected
-from rhapsode.text.chat import render
+from rhapsode.serve.tools import Reader, call_of, message_of
+from rhapsode.text.chat import Function, render
+from rhapsode.text.tool_calls import require_calls
 
 
 def chats(service: Service) -> APIRouter:
@@ -26,7 +29,7 @@ def chats(service: Service) -> APIRouter:
     @router.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         asked, headers = await service.read(request, ChatAsked)
-        if any(message.name is not None for message in asked.messages):
+        if any(message.name is not None and message.role != "tool" for message in asked.messages):
             headers["x-rhapsode-ignored"] = ", ".join(
                 filter(None, (headers.get("x-rhapsode-ignored"), "messages.name"))
             )
@@ -52,8 +55,19 @@ async def _prompt(service: Service, asked: ChatAsked) -> list[int]:
     if len(asked.messages) > service.config.max_messages:
         raise ApiError(400, f"messages: at most {service.config.max_messages}", param="messages")
     messages = [message.message for message in asked.messages]
-    rendered = await asyncio.to_thread(render, messages, tokenizer=service.tokenizer, add_generation_prompt=True)
-    return rendered.ids
+    if asked.offered:
+        await asyncio.to_thread(_require_calls, service)
+    rendered = await asyncio.to_thread(
+        render, messages, tokenizer=service.tokenizer, add_generation_prompt=True, tools=asked.offered
+    )
+    return rendered.ids + (service.tokenizer.encode(asked.begun) if asked.begun else [])
+
+
+def _require_calls(service: Service) -> None:
+    try:
+        require_calls(service.tokenizer)
+    except RhapsodeError as error:
+        raise ApiError(400, error.message, param="tools", code="unsupported_parameter") from None
 
 
 def _works(asked: ChatAsked, prompt: Sequence[int]) -> list[Work]:
@@ -72,47 +86,56 @@ class _Answer:
         self._service = service
         self._asked = asked
         self._generation = generation
-        self._num_choices = asked.n or 1
+        self._readers = [Reader(asked.begun) for _ in range(asked.n or 1)]
 
     async def whole(self) -> dict[str, Any]:
-        texts = [""] * self._num_choices
-        tokens: list[list[Spoken]] = [[] for _ in texts]
-        reasons: list[FinishReason | None] = [None] * self._num_choices
+        parts: list[list[str | Function]] = [[] for _ in self._readers]
+        tokens: list[list[Spoken]] = [[] for _ in self._readers]
+        reasons: list[FinishReason | None] = [None] * len(self._readers)
         async for growth in self._generation.growth():
-            texts[growth.choice] += growth.piece.text
+            parts[growth.choice] += self._readers[growth.choice].push(growth.piece)
             tokens[growth.choice] += growth.piece.tokens
             reasons[growth.choice] = growth.piece.finish_reason
         choices = [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": text, "refusal": None},
-                "logprobs": self._logprobs(spoken),
-                "finish_reason": reason,
+                "message": message_of(parts[index]),
+                "logprobs": self._logprobs(tokens[index]),
+                "finish_reason": reader.reason(reasons[index]),
             }
-            for index, (text, spoken, reason) in enumerate(zip(texts, tokens, reasons, strict=True))
+            for index, reader in enumerate(self._readers)
         ]
         head = self._service.head("chat.completion", prefix="chatcmpl")
         return {**head, "choices": choices, "usage": self._generation.usage.as_json()}
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """For each choice its role, its text in pieces, and why it ended; then the usage, if asked for."""
+        """For each choice its role, its text in pieces, its calls, and why it ended; then the usage, if asked for."""
         head = self._service.head("chat.completion.chunk", prefix="chatcmpl")
         extra = {"usage": None} if self._asked.wants_usage else {}
 
         def chunk(
-            index: int, delta: dict[str, str], tokens: Sequence[Spoken] = (), reason: FinishReason | None = None
+            index: int, delta: dict[str, Any], tokens: Sequence[Spoken] = (), reason: str | None = None
         ) -> dict[str, Any]:
             scored = self._logprobs(tokens) if tokens else None
             choice = {"index": index, "delta": delta, "logprobs": scored, "finish_reason": reason}
             return {**head, "choices": [choice], **extra}
 
-        for index in range(self._num_choices):
+        for index in range(len(self._readers)):
             yield chunk(index, {"role": "assistant", "content": ""})
         async for index, piece, _ in self._generation.growth():
-            if piece.text or (piece.tokens and self._asked.logprobs):
-                yield chunk(index, {"content": piece.text}, piece.tokens)
+            reader = self._readers[index]
+            tokens, num_calls = piece.tokens, reader.num_calls
+            for part in reader.push(piece):
+                if isinstance(part, str):
+                    yield chunk(index, {"content": part}, tokens)
+                    tokens = ()
+                else:
+                    yield chunk(index, {"tool_calls": [{"index": num_calls, **call_of(part)}]})
+                    num_calls += 1
+            if tokens and self._asked.logprobs:
+                yield chunk(index, {"content": ""}, tokens)
             if piece.finish_reason is not None:
-                yield chunk(index, {}, reason=piece.finish_reason)
+                yield chunk(index, {}, reason=reader.reason(piece.finish_reason))
         if self._asked.wants_usage:
             yield {**head, "choices": [], "usage": self._generation.usage.as_json()}
 

@@ -24,7 +24,8 @@ from rhapsode.serve.body import parse, validated
 from rhapsode.serve.config import ServeConfig
 from rhapsode.serve.errors import ApiError, handle_errors
 from rhapsode.serve.guard import Guard
-from rhapsode.serve.schemas import ChatMessage, Prompt
+from rhapsode.serve.messages import ChatMessage
+from rhapsode.serve.schemas import Prompt
 
 Asked = TypeVar("Asked", bound="HeadAsked")
 Ids = list[list[int]]

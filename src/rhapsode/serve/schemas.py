@@ -5,14 +5,16 @@ names it. One that would change the text is refused unless its value asks for no
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from rhapsode.engine.sampling import BIAS_LIMIT, MAX_BIASES, MAX_LOGPROBS, Sampling
 from rhapsode.engine.stops import MAX_STOP_CHARS, MAX_STOPS
 from rhapsode.serve.errors import ApiError
-from rhapsode.text.chat import Message
+from rhapsode.serve.messages import ChatMessage
+from rhapsode.serve.tools import MAX_TOOLS, NamedTool, Tool, ToolChoice
+from rhapsode.text.tool_calls import opening
 
 _NOTHING: tuple[Any, ...] = (None,)
 """Values that ask for nothing."""
@@ -135,35 +137,6 @@ class CompletionAsked(Asked):
     logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
 
 
-class TextPart(BaseModel):
-    """The only kind of content that is not plain text: nothing is ever fetched."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(BaseModel):
-    """One message. `developer` is OpenAI's newer name for `system`."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[Annotated[str, Tag("(text)")] | Annotated[list[TextPart], Tag("(list)")], Discriminator(_kind)]
-    name: str | None = Field(default=None, max_length=64)
-    refusal: None = None
-    audio: None = None
-    tool_calls: None = None
-    function_call: None = None
-    annotations: list[None] | None = None
-
-    @property
-    def message(self) -> Message:
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Message(role="system" if self.role == "developer" else self.role, content=content)
-
-
 class ChatAsked(Asked):
     """POST /v1/chat/completions."""
 
@@ -175,8 +148,6 @@ class ChatAsked(Asked):
         "verbosity",
     }
     refused: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "tools": (None, []),
-        "tool_choice": (None, "none", "auto"),
         "functions": (None, []),
         "function_call": (None, "none", "auto"),
         "response_format": (None, {"type": "text"}),
@@ -190,6 +161,33 @@ class ChatAsked(Asked):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
+    tool_choice: ToolChoice | None = None
+
+    @property
+    def offered(self) -> list[dict[str, Any]]:
+        """The tools that the model is told of."""
+        return [] if self.tool_choice == "none" else [tool.row for tool in self.tools or ()]
+
+    @property
+    def begun(self) -> str | None:
+        """How the answer must begin so that it calls what is asked for; None if no tool is offered."""
+        if not self.offered:
+            return None
+        if isinstance(self.tool_choice, NamedTool):
+            return opening(self.tool_choice.function.name)
+        return opening(None) if self.tool_choice == "required" else ""
+
+    @model_validator(mode="after")
+    def _chooses_among_its_tools(self) -> "ChatAsked":
+        names = [tool.function.name for tool in self.tools or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("tools: two have one name")
+        if self.tool_choice == "required" and not names:
+            raise ValueError("tool_choice: there are no tools")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            raise ValueError(f"tool_choice: there is no tool {self.tool_choice.function.name!r}")
+        return self
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "ChatAsked":

@@ -5,8 +5,7 @@ rows are combinations that were not trained on.
 """
 
 from rhapsode.corpus.examples.columns import columns_of
-from rhapsode.corpus.examples.example import Example, opening
-from rhapsode.corpus.examples.prepare import same_prompt
+from rhapsode.corpus.examples.example import Example, opening, same_prompt
 from rhapsode.corpus.examples.shapes.registry import shape_named
 from rhapsode.tasks.draw import Draw
 from rhapsode.tasks.pack import Pack, Row

@@ -107,9 +107,8 @@ def _turns(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> I
     """Who speaks, and what stands in the turn."""
     has_system = messages[0].role == "system"
     if tools:
-        lines = "".join("\n" + json.dumps(tool, ensure_ascii=False) for tool in tools)
         said = messages[0].content + "\n\n" if has_system else ""
-        yield "system", said + TOOLS_BEFORE + lines + TOOLS_BEHIND
+        yield "system", said + listed(tools)
     for index, message in enumerate(messages):
         if message.role == "system" and index:
             raise RhapsodeError(
@@ -119,7 +118,18 @@ def _turns(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> I
         if message.role == "tool":
             yield "tool", f"<tool_response>\n{message.content}\n</tool_response>"
         elif message.role != "system" or not tools:
-            yield message.role, "\n".join(filter(None, (message.content, *map(_call, message.tool_calls))))
+            yield message.role, spoken(message)
+
+
+def spoken(message: Message) -> str:
+    """What a message says, and the calls behind it."""
+    return "\n".join(filter(None, (message.content, *map(_call, message.tool_calls))))
+
+
+def listed(tools: Sequence[Mapping[str, Any]]) -> str:
+    """How a model is told of its tools."""
+    lines = "".join("\n" + json.dumps(tool, ensure_ascii=False) for tool in tools)
+    return TOOLS_BEFORE + lines + TOOLS_BEHIND
 
 
 def _call(call: ToolCall) -> str:

@@ -22,7 +22,15 @@ Names = tuple[tuple[str, str], ...]
 
 ANSWER = "probe-answer"
 
-_ARGUMENTS = {"probe-key": "probe-value"}
+
+class Called(NamedTuple):
+    """A call that templates are asked to write."""
+
+    name: str
+    arguments: Mapping[str, str]
+
+
+CALLED = Called("probe-function", {"probe-key": "probe-value"})
 _AS_TEXT = '{"probe-key": "probe-value"}'
 _WHOLE = ("probe-function", "probe-key", "probe-value", "probe-result")
 _SCHEMA = {"type": "object", "properties": {"x": {"type": "string", "description": "An x."}}}
@@ -72,6 +80,21 @@ def plain_answer(template: str, names: Mapping[str, str]) -> str:
     return _plain_answer(template, tuple(names.items()))
 
 
+def written_call(template: str, names: Mapping[str, str]) -> str:
+    """A question and the call `CALLED` as the template writes them.
+
+    Raises:
+        RhapsodeError: it writes no calls.
+    """
+    return _written_call(template, tuple(names.items()))
+
+
+@lru_cache(maxsize=16)
+def _written_call(template: str, names: Names) -> str:
+    question, call, _ = _call_and_result(_dialect(template, names))
+    return _rendered(template, names, [question, call])
+
+
 @lru_cache(maxsize=16)
 def _dialect(template: str, names: Names) -> Dialect:
     reason = ""
@@ -98,7 +121,7 @@ def _plain_answer(template: str, names: Names) -> str:
 
 
 def _call_and_result(dialect: Dialect) -> list[dict[str, Any]]:
-    function = {"name": "probe-function", "arguments": _AS_TEXT if dialect.takes_text else _ARGUMENTS}
+    function = {"name": CALLED.name, "arguments": _AS_TEXT if dialect.takes_text else CALLED.arguments}
     call = {"id": "probe0001", "type": "function", "function": function}
     return [
         {"role": "user", "content": "probe"},

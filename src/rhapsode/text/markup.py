@@ -11,6 +11,7 @@ normalisation are the library's own, and what was shielded is text.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
@@ -44,6 +45,14 @@ class Place(NamedTuple):
     token: int
 
 
+class Read(NamedTuple):
+    """A shielded text, from where to where added tokens stand in it, and where the special ones among them do."""
+
+    text: str
+    spans: Sequence[tuple[int, int]]
+    places: Sequence[Place]
+
+
 class _Marked(NamedTuple):
     """A tokenizer whose special tokens are spelled with `mark`, their ids in it, and what its ids stand for."""
 
@@ -74,7 +83,12 @@ class Markup:
         self._written = library.finder(self._added, normalizer=backend.normalizer)
         self._heads = {name[:stop] for name in special for stop in range(1, len(name))}
         self._tails = {name[start:] for name in special for start in range(1, len(name))}
-        self._spellings = "".join(special)
+        self._edges = (
+            re.compile(f"[{re.escape(''.join({name[0] + name[-1] for name in special}))}]") if special else None
+        )
+        first = [token for token in self._added if token.content in special or not token.normalized]
+        self._is_found_alone = not any(t.single_word or t.lstrip or t.rstrip or t.normalized for t in first)
+        self._in_names = {*_ANY_PRIVATE.findall("".join(special))}
         self._single = [name for name in special if len(name) == 1]
         self._longest = max(map(len, special), default=0)
         self._names = {self._written.token_to_id(token.content): token.content for token in self._added}
@@ -82,11 +96,13 @@ class Markup:
 
     def shield(self, texts: Iterable[str]) -> Shield:
         """A shield for texts that are rendered together."""
-        char, *others = _unused([*texts, self._spellings], 1 + len(self._single))
+        char, *others = self._unused("".join(texts), 1 + len(self._single))
         return Shield(char, dict(zip(self._single, others, strict=True)))
 
     def cover(self, text: str, shield: Shield) -> str:
         """`text`, in which nothing is a special token any more, nor begins one at its end or ends one at its start."""
+        if self._edges is None or not self._edges.search(text):
+            return text
         text = text.translate({ord(name): char for name, char in shield.stand_ins.items()})
         while starts := [start for start, _ in self._lookalikes.encode(text).offsets]:
             stops = [start + 1 for start in starts]
@@ -98,7 +114,7 @@ class Markup:
         after = shield.char if any(visible[-size:] in self._heads for size in sizes) else ""
         return text[:start] + ahead + text[start:stop] + after + text[stop:] if visible else text
 
-    def places(self, text: str) -> list[Place]:
+    def read(self, text: str) -> Read:
         """Where transformers would find special tokens in a shielded text.
 
         Raises:
@@ -108,16 +124,32 @@ class Markup:
             found = self._written.encode(text)
         named = [(self._names[token], span) for token, span in zip(found.ids, found.offsets, strict=True)]
         starts = [(name, text.find(name, *span)) for name, span in named if name in self._special]
-        return [Place(start, start + len(name), self._special[name]) for name, start in starts if start >= 0]
+        places = [Place(start, start + len(name), self._special[name]) for name, start in starts if start >= 0]
+        return Read(text, found.offsets, places)
 
-    def ids(self, text: str, shield: Shield) -> list[int]:
+    def places(self, text: str) -> Sequence[Place]:
+        """Those of `read`."""
+        return self.read(text).places
+
+    def places_before(self, whole: Read, stop: int) -> Sequence[Place]:
+        """The places of the text that ends at character `stop`.
+
+        Tokens are found from left to right, the longest of those that begin first, whatever stands around them, and
+        before those that the normaliser has a say in. So they are those of the whole, if none goes on behind the end.
+        """
+        behind = bisect_left(whole.spans, (stop, 0))
+        if not self._is_found_alone or (behind and whole.spans[behind - 1][1] > stop):
+            return self.places(whole.text[:stop])
+        return whole.places[: bisect_left(whole.places, (stop, 0, 0))]
+
+    def ids(self, read: Read, shield: Shield) -> list[int]:
         """The ids of a shielded text, as transformers reads it where nothing was shielded.
 
         Raises:
             RhapsodeError: the library fails at the text.
         """
-        [mark] = _unused([text, shield.char, *shield.stand_ins.values(), self._spellings], 1)
-        places = self.places(text)
+        text, _, places = read
+        [mark] = self._unused("".join([text, shield.char, *shield.stand_ins.values()]), 1)
         pieces, last = [], 0
         for start, stop, token in places:
             pieces += [shield.lift(text[last:start]), f"{mark}{token}{mark}"]
@@ -148,6 +180,14 @@ class Markup:
         pieces = {there[t.content]: [i] for i, t in library.added_tokens(self._backend).items() if t.content in there}
         return _Marked(mark, backend, special.keys(), {**self._respelled, **pieces, **special})
 
+    def _unused(self, text: str, count: int) -> list[str]:
+        """So many private-use characters that occur neither there nor in a name."""
+        used = self._in_names.union(_ANY_PRIVATE.findall(text))
+        free = [chr(code) for code in _PRIVATE[: len(used) + count] if chr(code) not in used][:count]
+        if len(free) < count:
+            raise RhapsodeError("the messages use every private-use character there is", "leave some of them out")
+        return free
+
     def _renamed(self, token: tokenizers.AddedToken, mark: str) -> tokenizers.AddedToken:
         name = f"{mark}{self._special[token.content]}{mark}" if token.content in self._special else token.content
         return tokenizers.AddedToken(
@@ -158,12 +198,3 @@ class Markup:
             normalized=token.normalized,
             special=token.special,
         )
-
-
-def _unused(texts: Iterable[str], count: int) -> list[str]:
-    """So many private-use characters that occur in no text."""
-    used = {char for text in texts for char in _ANY_PRIVATE.findall(text)}
-    free = [chr(code) for code in _PRIVATE[: len(used) + count] if chr(code) not in used][:count]
-    if len(free) < count:
-        raise RhapsodeError("the messages use every private-use character there is", "leave some of them out")
-    return free

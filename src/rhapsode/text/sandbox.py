@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -39,14 +39,7 @@ class Sandbox:
             RhapsodeError: the template refuses the conversation (the error quotes it), is not valid, or asks for more
                 than a second, 64 MiB or 4 MiB of text.
         """
-        request = json.dumps({"template": template, "variables": variables})
-        if len(request) > _LONGEST_REQUEST:
-            raise RhapsodeError(
-                f"the conversation and its chat template are longer than {_LONGEST_REQUEST >> 20} MiB",
-                "shorten the messages",
-            )
-        with self._lock:
-            reply = self._exchange(request)
+        reply = self._asked({"template": template, "variables": variables})
         if "refused" in reply:
             raise RhapsodeError(
                 f"the chat template refuses this conversation: {reply['refused']}", "change the messages as it asks"
@@ -54,6 +47,33 @@ class Sandbox:
         if "fault" in reply:
             raise RhapsodeError(f"the chat template fails: {reply['fault']}", _HINT)
         return str(reply["text"])
+
+    def render_beginnings(
+        self, template: str, variables: Mapping[str, Any], beginnings: Sequence[tuple[int, bool, str]]
+    ) -> list[str | int | None]:
+        """What the template makes of beginnings of the conversation; None where it refuses or fails.
+
+        A number is so many characters of the first.
+
+        Args:
+            beginnings: how many of the messages, whether an answer is asked for, and a JSON list of other messages
+                behind them.
+
+        Raises:
+            RhapsodeError: one of them takes more than `render` grants each; nothing is known of the others then.
+        """
+        reply = self._asked({"template": template, "variables": variables, "beginnings": beginnings})
+        return list(reply.get("texts", [None] * len(beginnings)))
+
+    def _asked(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        line = json.dumps(request)
+        if len(line) > _LONGEST_REQUEST:
+            raise RhapsodeError(
+                f"the conversation and its chat template are longer than {_LONGEST_REQUEST >> 20} MiB",
+                "shorten the messages",
+            )
+        with self._lock:
+            return self._exchange(line)
 
     def _exchange(self, request: str) -> dict[str, Any]:
         worker = self._begin()

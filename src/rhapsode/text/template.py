@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.text.dialect import ANSWER, PLAIN, dialect_of, plain_answer
-from rhapsode.text.sandbox import SANDBOX
+from rhapsode.text.markup import Read
+from rhapsode.text.renderings import Asked, Renderings
 
 if TYPE_CHECKING:
     from rhapsode.text.chat import Message
@@ -44,8 +45,11 @@ class Conversation:
         rows = [dialect.row(message) for message in messages]
         self._shield = self._markup.shield([tokenizer.chat_template, *_strings([*rows, *tools])])
         self._rows = [self._covered_row(row) for row in rows]
-        self._tools = self._covered(list(tools)) or None
-        self._parts: dict[str, list[int]] = {}
+        self._calling = [index for index, row in enumerate(self._rows) if "tool_calls" in row]
+        variables = {"tools": self._covered(list(tools)) or None, "documents": None, **tokenizer.names}
+        self._renderings = Renderings(tokenizer.chat_template, self._rows, variables)
+        self._parts: dict[str, tuple[Read, list[int]]] = {}
+        self._whole = Read("", [], [])
 
     def text(self, stop: int | None = None, *, add_generation_prompt: bool) -> str:
         """The messages before number `stop` as the template writes them, still shielded.
@@ -53,9 +57,10 @@ class Conversation:
         Raises:
             RhapsodeError: the template fails, refuses them, takes too long, or leaves a tool call out.
         """
-        text = self._rendered(self._rows[:stop], add_generation_prompt=add_generation_prompt)
-        for index, row in enumerate(self._rows[:stop]):
-            if not _has_calls_of(row, text):
+        stop = len(self._rows) if stop is None else stop
+        text = self._renderings.text(Asked(stop, add_generation_prompt))
+        for index in self._calling:
+            if index < stop and not _has_calls_of(self._rows[index], text):
                 raise RhapsodeError(
                     f"messages[{index}].tool_calls: this chat template leaves out part of what is called",
                     "say nothing beside the call, or give the model another chat template",
@@ -63,7 +68,14 @@ class Conversation:
         return text
 
     def ids(self, text: str) -> list[int]:
-        return self._markup.ids(text, self._shield)
+        return list(self._part(text)[1])
+
+    def _part(self, text: str) -> tuple[Read, list[int]]:
+        """Read, and its ids. Many parts are the same: what stands before every answer."""
+        if text not in self._parts:
+            read = self._markup.read(text)
+            self._parts[text] = read, self._markup.ids(read, self._shield)
+        return self._parts[text]
 
     def mask(self, *, add_generation_prompt: bool) -> list[bool]:
         """True for each id of an answer and of the token that ends it.
@@ -71,8 +83,10 @@ class Conversation:
         Raises:
             RhapsodeError: the template does not let them be told apart; the error says why.
         """
+        self._renderings.prepare(Asked(len(self._rows), add_generation_prompt), self._needed())
         whole = self.text(add_generation_prompt=add_generation_prompt)
-        ids, places = self.ids(whole), self._markup.places(whole)
+        self._whole, ids = self._part(whole)
+        places = self._whole.places
         special = {place.token for place in places}
         at = [index for index, token in enumerate(ids) if token in special]
         mask = [False] * len(ids)
@@ -96,23 +110,17 @@ class Conversation:
         """
         before = bisect_right(places, end, key=lambda place: place.stop)
         known, first = (at[before - 1], places[before - 1].start) if before and len(at) == len(places) else (0, 0)
-        rest = self._ids_of_part(whole[first:end])
+        rest = self._part(whole[first:end])[1]
         return known + len(rest) if ids[known : known + len(rest)] == rest else None
 
-    def _ids_of_part(self, text: str) -> list[int]:
-        """Many parts are the same: what stands before every answer."""
-        if text not in self._parts:
-            self._parts[text] = self.ids(text)
-        return self._parts[text]
-
-    def _rendered(self, rows: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool) -> str:
-        variables = {
-            "messages": rows,
-            "tools": self._tools,
-            "documents": None,
-            "add_generation_prompt": add_generation_prompt,
-        }
-        return SANDBOX.render(self._tokenizer.chat_template, variables | dict(self._tokenizer.names))
+    def _needed(self) -> Iterator[Asked]:
+        """What the proof reads of the answers."""
+        for index, row in enumerate(self._rows):
+            if row["role"] == "assistant":
+                yield Asked(index, add_generation_prompt=True)
+                yield Asked(index + 1, add_generation_prompt=False)
+                if "tool_calls" in row:
+                    yield _with_other_call(index, row)
 
     def _answer(self, index: int, whole: str) -> tuple[int, int]:
         """From which character to which message `index` is the model's own."""
@@ -126,11 +134,16 @@ class Conversation:
             _refuse(index, "writes an answer otherwise once the conversation goes on")
         return len(prompt), stop
 
+    def _places(self, turn: str) -> Sequence[Place]:
+        """Where special tokens stand in what mostly is a beginning of the whole, which has been read."""
+        is_begun = self._whole.text.startswith(turn)
+        return self._markup.places_before(self._whole, len(turn)) if is_begun else self._markup.places(turn)
+
     def _end(self, turn: str, *, start: int, index: int) -> int:
         """Behind the special token that ends the answer, which stands in one piece between two special tokens."""
         content = self._rows[index]["content"].strip()
         ends, last = [], start
-        for place in self._markup.places(turn):
+        for place in self._places(turn):
             if place.start >= start:
                 if content in turn[last : place.start]:
                     ends.append(place.stop)
@@ -141,13 +154,13 @@ class Conversation:
 
     def _end_of_call(self, turn: str, *, start: int, index: int) -> int:
         """Behind the special token that ends an answer with tool calls; others may stand in it and behind it."""
-        row, before = self._rows[index], self._rows[:index]
-        other = self._rendered([*before, _with_other_call(row)], add_generation_prompt=False)
+        row = self._rows[index]
+        other = self._renderings.text(_with_other_call(index, row))
         behind = max(start, len(turn) - _num_equal(turn[::-1], other[::-1]))
-        places, usual = [place for place in self._markup.places(turn) if place.start >= behind], self._usual_end()
+        places, usual = [place for place in self._places(turn) if place.start >= behind], self._usual_end()
         end = next((place for place in places if place.token == usual), None)
         if end is None:
-            more = self._rendered([*before, row, _result_of(row)], add_generation_prompt=False)
+            more = self._renderings.text(_with_result(index, row))
             common = _num_equal(turn, more)
             end = next((place for place in reversed(places) if place.stop <= common), None)
         if end is None:
@@ -190,20 +203,22 @@ def _num_equal(first: str, second: str) -> int:
     return next((index for index, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
-def _with_other_call(row: Mapping[str, Any]) -> dict[str, Any]:
+def _with_other_call(index: int, row: Mapping[str, Any]) -> Asked:
     """The same message, whose last call is another; its argument is a number, which no template puts into tokens."""
     *calls, last = row["tool_calls"]
     name = "other" if last["function"]["name"] != "other" else "another"
     arguments = {name: 0}
     as_given = json.dumps(arguments) if isinstance(last["function"]["arguments"], str) else arguments
-    return {**row, "tool_calls": [*calls, {**last, "function": {"name": name, "arguments": as_given}}]}
+    other = {**row, "tool_calls": [*calls, {**last, "function": {"name": name, "arguments": as_given}}]}
+    return Asked(index, add_generation_prompt=False, also=json.dumps([other]))
 
 
-def _result_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A result of the first call."""
+def _with_result(index: int, row: Mapping[str, Any]) -> Asked:
+    """The message, and a result of its first call."""
     call = row["tool_calls"][0]
     identity = {"tool_call_id": call["id"]} if "id" in call else {}
-    return {"role": "tool", "content": "result", **identity, "name": call["function"]["name"]}
+    result = {"role": "tool", "content": "result", **identity, "name": call["function"]["name"]}
+    return Asked(index + 1, add_generation_prompt=False, also=json.dumps([result]))
 
 
 def _has_calls_of(row: Mapping[str, Any], text: str) -> bool:

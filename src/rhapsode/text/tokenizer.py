@@ -25,10 +25,12 @@ from rhapsode.text import library
 from rhapsode.text.blocks import groups, line_blocks, runs, training_pieces
 from rhapsode.text.chatml import CHATML, END_OF_TURN, START_OF_TURN
 from rhapsode.text.definition import read_definition
+from rhapsode.text.extension import taken_words
 from rhapsode.text.files import TokenizerFiles, read_files, write_files
 from rhapsode.text.markup import Markup
 from rhapsode.text.spelling import byte_ids, respelled, token_bytes
 from rhapsode.text.stages import SPLIT, cuts_at_lines, is_faithful, starts_with_space, without_start
+from rhapsode.text.words import Words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,6 +71,7 @@ class Tokenizer:
             stages = (without_start(definition.normalizer), without_start(definition.pre_tokenizer))
             self._inner, self.lead = library.with_stages(self._backend, *stages), b" "
         self._bytes, self._byte_ids = token_bytes(definition), byte_ids(definition)
+        self._space, self._taken = definition.space, taken_words(definition)
         self._special = {token.content: token.id for token in definition.added if token.is_special}
         self._respelled = {
             token: respelled(name, definition, self._byte_ids) for name, token in definition.forgeable().items()
@@ -102,6 +105,12 @@ class Tokenizer:
     def special_names(self) -> Set[str]:
         """How special tokens are spelled."""
         return self._special.keys()
+
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """Every token as tokenizer.json spells it, and its id."""
+        found: dict[str, int] = self._backend.get_vocab(with_added_tokens=True)
+        return found
 
     def encode(self, text: str | bytes) -> list[int]:
         """The ids of `text` alone; never a special one. Bytes that are not UTF-8 become one token each."""
@@ -160,6 +169,22 @@ class Tokenizer:
         if token is None:
             raise RhapsodeError(f"tokenizer.json has no token {name!r}", "correct its name in tokenizer_config.json")
         return token
+
+    @property
+    def source(self) -> str:
+        """The text of its tokenizer.json."""
+        return self._source.decode()
+
+    @property
+    def taken_words(self) -> Set[str]:
+        """How those tokens are spelled that are found before anything is joined."""
+        return self._taken
+
+    @cached_property
+    def words(self) -> Words:
+        """What is joined within."""
+        apart = {str(self._backend.id_to_token(token)) for token in self._byte_ids.values()} if self._space else set()
+        return Words(self._inner, space=self._space, apart=apart | self._taken)
 
     @cached_property
     def markup(self) -> Markup:

@@ -7,7 +7,6 @@ templates written for it render the same.
 """
 
 import encodings.unicode_escape
-import io
 import json
 import pprint
 import resource
@@ -15,6 +14,7 @@ import signal
 import sys
 import textwrap
 import unicodedata
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -119,18 +119,46 @@ def _compiled(template: str) -> jinja2.Template:
 
 def render(template: str, variables: dict[str, Any]) -> str:
     """What `template` makes of `variables`, 4 MiB of text at most."""
-    text = io.StringIO()
+    pieces, size = [], 0
     for piece in _compiled(template).generate(variables):
-        if text.tell() + len(piece) > _LONGEST_TEXT:
+        size += len(piece)
+        if size > _LONGEST_TEXT:
             raise ValueError(f"it writes more than {_LONGEST_TEXT} characters")
-        text.write(piece)
-    return text.getvalue()
+        pieces.append(piece)
+    return "".join(pieces)
 
 
-def answer(request: str) -> str:
-    """The reply to one request: `text`, why the template `refused` the conversation, or its `fault`."""
+def render_beginnings(
+    template: str, variables: dict[str, Any], beginnings: list[tuple[int, bool, str]]
+) -> Iterator[str | int | None]:
+    """Each beginning's text; how long it is, where the first one's text begins so; None where the template fails."""
+    messages, first = variables["messages"], None
+    for stop, add_generation_prompt, also in beginnings:
+        told = {"messages": messages[:stop] + json.loads(also), "add_generation_prompt": add_generation_prompt}
+        try:
+            text = render(template, variables | told)
+        except (Exception, MemoryError):  # noqa: BLE001 -- asked for alone, it will say what
+            yield None
+            continue
+        is_begun = first is not None and first.startswith(text)
+        first = text if first is None else first
+        yield len(text) if is_begun else text
+
+
+def answer(request: str, *, allow: Callable[[], None] = lambda: None) -> str:
+    """The reply to one request: `text`, or `texts`; why the template `refused` the conversation, or its `fault`.
+
+    `allow` is called between renderings.
+    """
     try:
-        return json.dumps({"text": render(**json.loads(request))})
+        asked = json.loads(request)
+        if "beginnings" in asked:
+            texts = []
+            for text in render_beginnings(**asked):
+                texts.append(text)
+                allow()
+            return json.dumps({"texts": texts})
+        return json.dumps({"text": render(**asked)})
     except Refused as refusal:
         kind, reason = "refused", str(refusal)
     except MemoryError:
@@ -145,6 +173,11 @@ def answer(request: str) -> str:
 def _shut_in() -> None:
     """Give up opening files and starting programs."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+
+
+def _allow_time() -> None:
+    """From now on; nobody handles the signal, so the kernel ends the process."""
+    signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)
 
 
 def _address_space() -> int | None:
@@ -163,8 +196,8 @@ def main() -> None:
         if used is not None:
             granted = used + _MEMORY + _MEMORY_PER_BYTE * len(request)
             resource.setrlimit(resource.RLIMIT_AS, (granted if most < 0 else min(granted, most), most))
-        signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)  # nobody handles the signal: the kernel ends the process
-        reply = answer(request)
+        _allow_time()
+        reply = answer(request, allow=_allow_time)
         signal.setitimer(signal.ITIMER_PROF, 0)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         print(reply, flush=True)  # noqa: T201 -- the reply

@@ -5,7 +5,7 @@ again. At the end of a run, or of its time, there is no next one: then a save is
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ class Evidence:
         recipe: what was asked for.
         card: the model card's text.
         facts: of the base, where there is one.
-        papers: licences and notices that the base asks to be passed on.
+        papers: licences and notices that a base or a teacher asks to be passed on, by their names here.
         base_name: where readers of an adapter look for its base.
     """
 
@@ -45,7 +45,7 @@ class Evidence:
     recipe: Mapping[str, Any]
     card: Callable[[TrainingState], str]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    papers: Sequence[Path] = ()
+    papers: Mapping[str, Path] = field(default_factory=dict)
     base_name: str = ""
 
 

@@ -13,7 +13,7 @@ from rhapsode.core.config import Config, Count, Share
 from rhapsode.core.units import parse_count
 from rhapsode.kernels.storage import Storage
 from rhapsode.model.adapter_spec import AdapterSpec
-from rhapsode.train.objectives.config import ObjectiveField
+from rhapsode.train.objectives.config import DistilConfig, ObjectiveField
 
 BUDGET = re.compile(r"\s*(?:([0-9.]+ ?[a-zA-Z]*?)\s+(steps|tokens|epochs)|([0-9.]+) ?(s|m|h|d))\s*")
 SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -105,9 +105,10 @@ class TrainConfig(Config):
 
     objective: ObjectiveField | None = Field(
         default=None,
-        description="What an answer is worth: next_token (text), sft (answers), dpo, ipo, orpo, simpo (preferences); "
-        "or of a model that does not write: classify (answers are labels), reward (preferences), embed (pairs); "
-        "its name alone, or with its numbers. If absent, what the data is made for.",
+        description="What an answer is worth: next_token (text), sft (answers), dpo, ipo, orpo, simpo (preferences), "
+        "kto (feedback), grpo (answers that are sampled and judged), distil (text or answers, with a teacher); or of a "
+        "model that does not write: classify (answers are labels), reward (preferences), embed (pairs); its name "
+        "alone, or with its numbers. If absent, what the data is made for.",
     )
     adapter: AdapterConfig | None = Field(
         default=None,
@@ -204,6 +205,11 @@ class TrainConfig(Config):
     max_skips: Count = Field(
         default=3, ge=1, description="Steps left out in a row at which the run goes back to a checkpoint, then stops."
     )
+
+    @property
+    def teacher(self) -> str | None:
+        """The model that this one learns from, where it does."""
+        return self.objective.teacher if isinstance(self.objective, DistilConfig) else None
 
     def optimizer_for(self, *, is_trained: bool) -> Literal["muon", "adamw"]:
         """The one that is named, or what suits weights that are trained already, or are not."""

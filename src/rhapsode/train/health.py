@@ -26,6 +26,9 @@ LEAST_LOG_NORM = 0.15
 that knows its few texts by heart may be surprised, and still has to learn from it."""
 
 
+NOTHING = "there is nothing to learn from: all answers of every group are worth the same"
+
+
 def trouble(loss: float, grad_norm: float, state: TrainingState, *, spike: float | None) -> str | None:
     """Why a step after `state` must not move the weights; None where it may.
 
@@ -48,6 +51,8 @@ def trouble(loss: float, grad_norm: float, state: TrainingState, *, spike: float
 def after(state: TrainingState, result: StepResult) -> TrainingState:
     """The state one step further on."""
     state = replace(state, step=state.step + 1, tokens=state.tokens + result.tokens, bits_per_byte=None)
+    if not result.tokens:  # no sign of anything going astray
+        return replace(state, skipped=state.skipped + 1)
     if not result.moved:
         return replace(state, skipped=state.skipped + 1, skips=state.skips + 1)
     losses = (*state.losses, result.loss)[-WINDOW:]

@@ -19,7 +19,10 @@ from rhapsode.engine.sampling import Sampling
 from rhapsode.model.decoder import Decoder
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.objective import next_token
+from rhapsode.train.objectives.config import BY_TOKEN
+from rhapsode.train.objectives.registry import samples_answers
 from rhapsode.train.plan import TrainPlan
+from rhapsode.train.rewards import HeldOutReward
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.train.validation import Validation
 
@@ -37,7 +40,7 @@ class Prompt(NamedTuple):
 
 
 class Looks:
-    """Emits "validation" and, where the plan wants samples, "samples"."""
+    """Emits "validation", where answers are judged "rewarded", and where the plan wants samples, "samples"."""
 
     def __init__(self, plan: TrainPlan, data: Data, events: Events) -> None:
         held_out = data.tokens.split("validation")
@@ -49,11 +52,13 @@ class Looks:
             max_tokens=plan.validation_tokens,
             rows=plan.micro_batch_rows,
             begin=plan.begin,
+            is_shared=plan.objective["name"] in BY_TOKEN,
             is_written=plan.spec.head is None,
         )
         self._new = min(NEW_TOKENS, plan.context // 2)
         room = plan.context - self._new - 1
         self._prompts = make_prompts(plan, held_out, data.tokenizer, room=room) if plan.spec.head is None else []
+        self._reward = HeldOutReward(plan, data) if samples_answers(plan.objective) else None
 
     def __call__(self, trainer: Trainer) -> float:
         """Bits per byte over all held-out documents."""
@@ -64,6 +69,8 @@ class Looks:
         self._events.emit(
             "validation", step=step, bits_per_byte=look.bits_per_byte, by_source=look.by_source, unit=unit
         )
+        if self._reward is not None:
+            self._events.emit("rewarded", step=step, **self._reward(trainer.model))
         if self._prompts and not trainer.grid.is_divided:  # an engine needs all of the weights in one place
             try:
                 written = self._write(trainer.model)

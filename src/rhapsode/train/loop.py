@@ -13,10 +13,11 @@ from rhapsode.core.events import Events
 from rhapsode.train.checkpoints import Checkpoints, Evidence, mark_good
 from rhapsode.train.determinism import carried_over, determinism
 from rhapsode.train.forecast import operations_per_token
-from rhapsode.train.health import trouble, turned_back
+from rhapsode.train.health import NOTHING, trouble, turned_back
 from rhapsode.train.lineage import blame
 from rhapsode.train.looks import Looks
 from rhapsode.train.memory import OutOfMemory, fewer_rows
+from rhapsode.train.objectives.registry import samples_answers
 from rhapsode.train.reporter import Reporter
 from rhapsode.train.signals import StopWish
 from rhapsode.train.step import StepResult
@@ -139,7 +140,9 @@ class Run:
         seconds = time.perf_counter() - start
         self._report.ending(self._checkpoints.write_seconds)
         self._report.step(trainer.state, result, seconds=seconds, learning_rate=share * trainer.plan.learning_rate)
-        if not result.moved:
+        if not result.tokens:
+            self._events.emit("idle", step=trainer.state.step, reason=NOTHING)
+        elif not result.moved:
             self._why = trouble(result.loss, result.grad_norm, before, spike=trainer.plan.spike)
             self._events.emit("skipped", step=trainer.state.step, reason=self._why)
 
@@ -172,7 +175,8 @@ class Run:
         self._checkpoints.wait()
         trainer, state = self._trainer, self._trainer.state
         last = [(state.step - i, trainer.rows_of(state.place - 1 - i)) for i in reversed(range(state.skips))]
-        blamed = trainer.ranks.after_first(lambda: blame(self._data, last, run_dir=self._dir))
+        are_prompts = samples_answers(trainer.plan.objective)
+        blamed = trainer.ranks.after_first(lambda: blame(self._data, last, run_dir=self._dir, are_prompts=are_prompts))
         start = self._newest(up_to=state.good) if state.good else None
         what = f"{state.skips} steps in a row were left out, the last one, step {state.step}, because {self._why}"
         if start is None or (state.undone and state.undone[-1][0] == step_of(start)):

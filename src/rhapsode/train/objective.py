@@ -1,6 +1,6 @@
 """Objectives: what a batch is worth. The loop is the same for all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rhapsode.kernels.attention import DenseAttend
 from rhapsode.kernels.cross_entropy import IGNORE, chunked_cross_entropy
-from rhapsode.model.decoder import Decoder
+from rhapsode.model.decoder import Decoder, Lower
 from rhapsode.train.objectives.loss import Loss
 
 
@@ -17,6 +17,10 @@ class Batch(NamedTuple):
     """Packed rows, each [B,T] int64: ids, the ids to predict (IGNORE where none), positions, document numbers.
 
     `branches` numbers the sequences of an example (see `corpus.packing`), and is 0 in text.
+
+    Attributes:
+        advantages: of answers that were judged, for each target how much better its answer is than the others to the
+            same prompt, float64 [B,T]; 0 where there is no target.
     """
 
     ids: Tensor
@@ -24,6 +28,7 @@ class Batch(NamedTuple):
     positions: Tensor
     documents: Tensor
     branches: Tensor
+    advantages: Tensor | None = None
 
     @property
     def num_targets(self) -> int:
@@ -31,7 +36,14 @@ class Batch(NamedTuple):
 
     def split(self, rows: int) -> list["Batch"]:
         """Micro-batches of at most `rows` rows."""
-        return [Batch(*parts) for parts in zip(*(t.split(rows) for t in self), strict=True)]
+        return [self._rows(slice(start, start + rows)) for start in range(0, len(self.ids), rows)]
+
+    def _rows(self, wanted: slice) -> "Batch":
+        return self.map(lambda tensor: tensor[wanted])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The same done to every tensor that is there."""
+        return Batch._make(None if tensor is None else change(tensor) for tensor in self)
 
 
 def to_batch(rows: tuple[np.ndarray, ...], *, device: torch.device) -> Batch:
@@ -54,10 +66,14 @@ class Objective(Protocol):
     def __call__(self, model: Decoder, batch: Batch) -> Loss: ...
 
 
-def hidden_states(model: Decoder, batch: Batch) -> Tensor:
-    """What the projection to the vocabulary gets, [B,T,D]; attention stays within documents, or a tree's sequences."""
+def hidden_states(model: Decoder, batch: Batch, *, lower: Lower | None = None) -> Tensor:
+    """What the projection to the vocabulary gets, [B,T,D]; attention stays within documents, or a tree's sequences.
+
+    Args:
+        lower: what blocks in which nothing is trained made of the batch already.
+    """
     attend = DenseAttend(batch.documents, batch.branches, dtype=model.embedding.weight.dtype)
-    hidden: Tensor = model(batch.ids, batch.positions, attend=attend)
+    hidden: Tensor = model(batch.ids, batch.positions, attend=attend, lower=lower)
     return hidden if model.spec.logit_scale == 1 else hidden * model.spec.logit_scale
 
 

@@ -22,6 +22,14 @@ class Decision(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A model that another one learns from: the digest of its directory, and its architecture."""
+
+    sha256: str
+    spec: ModelSpec
+
+
+@dataclass(frozen=True)
 class TrainPlan:
     """Every number of a training run; `batch_rows` rows of `context` tokens are one step.
 
@@ -35,6 +43,7 @@ class TrainPlan:
         objective: its name, and every number of it.
         adapter: what is learned beside frozen weights; None: all weights are trained.
         storage: how the frozen matrices of the blocks are kept; None is in the type that computes.
+        teacher: whose distribution is learned, where the objective is that.
         samples: prompts of a look at the model: `prompts`, and if these are fewer, beginnings of held-out documents.
     """
 
@@ -71,6 +80,7 @@ class TrainPlan:
     objective: Mapping[str, Any]
     adapter: AdapterSpec | None
     storage: Storage | None
+    teacher: Teacher | None = None
 
     def saves_at(self, step: int) -> bool:
         """Whether there is a checkpoint after so many steps."""

@@ -5,6 +5,7 @@ Free of torch: what must be known of the machine is handed in as `Here`.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from rhapsode.core.errors import PlanRefused
@@ -12,8 +13,18 @@ from rhapsode.core.units import GiB, format_bytes, format_count
 from rhapsode.model.narrow import narrow
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
-from rhapsode.train.objectives.config import DEFAULTS, FOR, ObjectiveConfig
-from rhapsode.train.plan import Decision, TrainPlan
+from rhapsode.train.objectives.balance import Balance, balanced
+from rhapsode.train.objectives.config import (
+    DEFAULTS,
+    FOR,
+    HEADS,
+    DistilConfig,
+    GrpoConfig,
+    KtoConfig,
+    ObjectiveConfig,
+)
+from rhapsode.train.plan import Decision, Teacher, TrainPlan
+from rhapsode.train.settle_sampled import Prompts, Sizes, judging, own_answers, sampled_batch, sampled_sizes
 from rhapsode.train.time_left import FORWARD_SHARE
 
 MUON_RATE = 0.035
@@ -26,10 +37,14 @@ SCRATCH_SCHEDULE = (0.02, 0.5)
 BASE_SCHEDULE = (0.1, 0.9)
 """Shares of the steps in which the rate rises, and in which it falls; a base has no need of a long stay at the peak
 (Bergsma et al. 2025)."""
-ADAPTER_FASTER = 10
-"""A change of low rank wants a rate so much higher than the weights beside which it stands (Schulman 2025)."""
-PREFERENCE_GENTLER = 10
+ADAPTER_FASTER = 2
+"""A change of low rank wants a higher rate than the weights beside which it stands. Ten times as high, which Schulman
+2025 found best for what is learned, forgets what is not (docs/experiments.md)."""
+PREFERENCE_GENTLER = 4
 """Preferences say little of how to write; steps as large as for answers would make a model forget it."""
+REWARD_GENTLER = 2
+"""A reward is one number for a whole answer, so most of its gradient is noise."""
+JUDGED = ("preferences", "feedback")
 BASE_SCHEDULE_REASON = ": slow while AdamW's moments fill, then down to nothing all the way"
 BASE_OPTIMIZER_REASON = "the base was made by it or its like; Muon would move every direction of a matrix alike"
 
@@ -84,7 +99,11 @@ def settle(
     num_rows: int,
     num_targets: int,
     examples: str | None = None,
+    asked: Prompts | None = None,
+    balance: Balance | None = None,
     prompts: Sequence[str] = (),
+    teacher: Teacher | None = None,
+    new_tokens: Sequence[int] = (),
     here: Here = ORDINARY,
 ) -> tuple[TrainPlan, list[Decision]]:
     """Derive what the recipe leaves open.
@@ -95,27 +114,39 @@ def settle(
         num_rows: packed rows in the training data.
         num_targets: tokens to predict in one pass over it.
         examples: what the examples are made for; None is text.
+        asked: where answers are sampled, what the examples ask.
+        balance: of feedback, how many answers are good and how many bad.
         prompts: of the recipe, to look at the model with.
+        teacher: what the objective learns from, where it names one.
+        new_tokens: those that the base was given rows for: an adapter learns these too.
 
     Raises:
         PlanRefused: a batch would be larger than all of the data, ranks cannot divide the model as asked, or the
             objective is not what the data is made for.
     """
     is_trained, own = base is not None, _own(config, spec, here=here)
-    asked = _asked_tokens(config, num_targets, here)
-    objective, learned = _objective(config, examples)
+    objective, learned = _objective(config, examples, balance)
     _check_ranks(objective.name, here)
-    read, least = (asked * num_rows * context / num_targets, LEAST_OF_EXAMPLES) if examples else (asked, LEAST_BATCH)
-    if objective.name == "embed":  # every other passage of a step is one to tell the own from
-        least = LEAST_BATCH
-    rows, batch = _batch(config, context, read, num_rows=num_rows, least=least)
-    tokens_per_step, batch_tokens = rows * num_targets / num_rows, rows * context
-    steps, how_many = _steps(config, asked, tokens_per_step=tokens_per_step, batch_tokens=batch_tokens, here=here)
+    sizes = Sizes(num_rows, num_targets, context)
+    if isinstance(objective, GrpoConfig):
+        assert asked is not None, "answers are sampled to prompts"
+        sizes = sampled_sizes(objective, asked, context=context, ranks=here.ranks)
+    if isinstance(objective, DistilConfig) and objective.own is not None:
+        learned.append(own_answers(objective.own, asked, context=context, ranks=here.ranks))
+    wanted = _wanted_tokens(config, sizes.targets, here)
+    if isinstance(objective, GrpoConfig):
+        rows, batch = sampled_batch(objective, sizes.rows)
+    else:
+        is_small = examples is not None and objective.name != "embed"  # which tells a passage from all of a step
+        least = LEAST_OF_EXAMPLES if is_small else LEAST_BATCH
+        read = wanted * num_rows * context / num_targets if examples else wanted
+        rows, batch = _batch(config, context, read, num_rows=num_rows, least=least)
+    tokens_per_step, batch_tokens = rows * sizes.targets / sizes.rows, rows * sizes.width
+    steps, how_many = _steps(config, wanted, tokens_per_step=tokens_per_step, batch_tokens=batch_tokens, here=here)
     precision, computed = _precision(config, here)
     warmup, decay, schedule = _schedule(config, steps, is_trained=is_trained)
-    micro, at_once = _micro_batch(config, own, context, rows, precision=precision, here=here)
-    is_gentle = examples == "preferences" and spec.head is None  # a head has no words to forget
-    rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained, is_gentle=is_gentle)
+    micro, at_once = _micro_batch(config, own, sizes.width, rows, precision=precision, here=here)
+    rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained, objective=objective)
     parallel, together = _parallel(config, own, here=here)
     plan = TrainPlan(
         spec=spec,
@@ -137,7 +168,7 @@ def settle(
         precision=precision,
         order_seed=config.seed,
         validate_every=config.validate_every,
-        validation_tokens=_look(config, rows * context, steps),
+        validation_tokens=_look(config, batch_tokens, steps),
         samples=config.samples,
         prompts=tuple(prompts[: config.samples]),
         save_every=config.save_every,
@@ -148,14 +179,15 @@ def settle(
         recompute=config.recompute,
         parallel=parallel,
         tensor=config.tensor,
-        objective=objective.model_dump(),
-        adapter=None if config.adapter is None else config.adapter.spec,
+        objective=objective.model_dump(exclude={"teacher"}),
+        adapter=None if config.adapter is None else replace(config.adapter.spec, tokens=tuple(new_tokens)),
         storage=config.storage,
+        teacher=teacher,
     )
     return plan, [*learned, batch, at_once, how_many, schedule, *rates, *computed, *together, _keeping(config)]
 
 
-def _asked_tokens(config: TrainConfig, num_targets: int, here: Here) -> float:
+def _wanted_tokens(config: TrainConfig, num_targets: int, here: Here) -> float:
     amount, unit = config.budget
     if unit == "seconds":
         assert here.tokens_per_second is not None, "a budget in minutes needs a speed"
@@ -205,7 +237,9 @@ def _check_ranks(objective: str, here: Here) -> None:
         )
 
 
-def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConfig, list[Decision]]:
+def _objective(
+    config: TrainConfig, examples: str | None, balance: Balance | None
+) -> tuple[ObjectiveConfig, list[Decision]]:
     """What is learned, and of which weights."""
     if examples not in DEFAULTS and config.objective is None:
         raise PlanRefused(f"nothing is learned from {examples} yet", "give answers, or pairs of them")
@@ -217,17 +251,34 @@ def _objective(config: TrainConfig, examples: str | None) -> tuple[ObjectiveConf
             f"{f'made of {examples}' if examples else 'text'}",
             "leave train.objective out, or give it other data",
         )
-    if examples is None and config.adapter is None:
+    if found.name == "next_token" and config.adapter is None:
         return found, []
-    values = {key: value for key, value in found.model_dump().items() if key != "name"}
-    numbers = ", ".join(f"{k} {value if isinstance(value, str) else f'{value:g}'}" for k, value in values.items())
+    found, weighed = _weighed(found, balance)
+    left_out = {"name", "teacher", "own"}
+    given = {} if isinstance(found, GrpoConfig) else found.model_dump(exclude=left_out, exclude_none=True)
+    numbers = ", ".join(f"{k} {value if isinstance(value, str) else f'{value:g}'}" for k, value in given.items())
     why = "train.objective" if config.objective else f"what {examples or 'text'} is for"
     learned = [Decision("objective", f"{found.name}{f' ({numbers})' if numbers else ''}", why)]
+    if isinstance(found, GrpoConfig):
+        learned += judging(found)
     if (adapter := config.adapter) is not None:
         kind = f"{adapter.kind}, rank {adapter.rank}, of {', '.join(adapter.targets)}"
         kept = f"; the weights beside it are frozen{f' and kept as {config.storage}' if config.storage else ''}"
         learned.append(Decision("adapter", kind, f"train.adapter{kept}"))
-    return found, learned
+    return found, learned + weighed
+
+
+def _weighed(found: ObjectiveConfig, balance: Balance | None) -> tuple[ObjectiveConfig, list[Decision]]:
+    """With the weights of good and bad answers, where it has any and nobody has given both."""
+    if not isinstance(found, KtoConfig) or None not in (found.good_weight, found.bad_weight):
+        return found, []
+    assert balance is not None, "feedback is good or bad"
+    weights = balanced(balance)
+    found = found.model_copy(
+        update={"good_weight": found.good_weight or weights.good, "bad_weight": found.bad_weight or weights.bad}
+    )
+    why = f"{balance.good:,} good and {balance.bad:,} bad answers; weighted they are to be as 1 : 1 to 4 : 3"
+    return found, [Decision("weights of good and bad", f"{found.good_weight:.4g} and {found.bad_weight:.4g}", why)]
 
 
 def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int, least: int) -> tuple[int, Decision]:
@@ -317,15 +368,18 @@ def _keeping(config: TrainConfig) -> Decision:
 
 
 def _rates(
-    config: TrainConfig, width: int, *, is_trained: bool, is_gentle: bool
+    config: TrainConfig, width: int, *, is_trained: bool, objective: ObjectiveConfig
 ) -> tuple[float, float, list[Decision]]:
     """The peak rate of the matrices or of everything, that of the embeddings beside Muon, and why."""
     scale, by_width = math.sqrt(REFERENCE_WIDTH / width), f" sqrt({REFERENCE_WIDTH}/{width})"
     gentler, less = (1 / GENTLER, f" / {GENTLER}, as the weights are trained already") if is_trained else (1.0, "")
     if config.adapter is not None:
         gentler, less = gentler * ADAPTER_FASTER, f"{less}, x {ADAPTER_FASTER} for an adapter"
-    if is_gentle:
-        gentler, less = gentler / PREFERENCE_GENTLER, f"{less}, / {PREFERENCE_GENTLER} for preferences"
+    [kind, *_] = FOR[objective.name]
+    if kind in JUDGED and objective.name not in HEADS:  # a head has no words to forget
+        gentler, less = gentler / PREFERENCE_GENTLER, f"{less}, / {PREFERENCE_GENTLER} for {kind}"
+    if objective.name == "grpo":
+        gentler, less = gentler / REWARD_GENTLER, f"{less}, / {REWARD_GENTLER} for rewards"
     rate, beside = config.learning_rate, config.embedding_learning_rate or EMBEDDING_RATE * scale * gentler
     if config.optimizer_for(is_trained=is_trained) == "adamw":
         chosen = [Decision("optimizer", "AdamW", BASE_OPTIMIZER_REASON)] if config.optimizer is None else []

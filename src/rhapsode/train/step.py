@@ -25,7 +25,7 @@ class StepResult(NamedTuple):
     """`loss` of a term; `grad_norm` before clipping; `moved` is False when the step was not accepted.
 
     Attributes:
-        tokens: that were learned from.
+        tokens: that were learned from; 0: there was nothing to learn, and nothing was judged.
         measures: what the objective measures beside its loss, of a term.
     """
 
@@ -86,7 +86,8 @@ def train_step(
     failures, loss, terms, tokens, *measured = ranks.sum([failed, *found[:3], *found.measures])
     if failures:
         raise OutOfMemory from failure
-    assert terms > 0, "a step without a target"
+    if not terms:
+        return StepResult(0.0, 0, 0.0, moved=False)
     masters.reduce()
     grad_norm = masters.norm() / terms
     moved = accept(loss / terms, grad_norm)

@@ -14,7 +14,9 @@ from torch import Tensor
 from rhapsode.core.errors import RhapsodeError, VerificationMismatch
 from rhapsode.core.manifest import digest
 from rhapsode.corpus.packing import Packing
+from rhapsode.corpus.prompts import WithPrompts
 from rhapsode.corpus.tokens import Tokens
+from rhapsode.evaluate.items import Item
 from rhapsode.kernels.allocator import keep_freed_memory
 from rhapsode.model.adapter import adapt, without_adapters
 from rhapsode.model.decoder import Decoder
@@ -22,16 +24,20 @@ from rhapsode.model.heads import put_head
 from rhapsode.model.initialise import initialise
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.health import after, trouble
-from rhapsode.train.loader import Loader
+from rhapsode.train.loader import Batches, Loader
 from rhapsode.train.masters import Masters, WholeMasters
 from rhapsode.train.memory import is_out_of_memory
 from rhapsode.train.objective import Batch, Objective
+from rhapsode.train.objectives.neftune import Noisy
 from rhapsode.train.objectives.pairs import Reference
-from rhapsode.train.objectives.registry import make_objective, needs_reference
+from rhapsode.train.objectives.registry import make_objective, needs_reference, own_share, samples_answers
 from rhapsode.train.optimizer import AdamW, Both, Muon, Optimizer
-from rhapsode.train.plan import TrainPlan
+from rhapsode.train.own_answers import own_answers
+from rhapsode.train.plan import Teacher, TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Grid, Ranks, arrange, share_of
 from rhapsode.train.recompute import recompute
+from rhapsode.train.rewards import judged_rollouts
+from rhapsode.train.rollouts import answerer, items_of
 from rhapsode.train.schedule import rate
 from rhapsode.train.step import StepResult, train_step
 from rhapsode.weights.checkpoint import TrainingState, load_checkpoint, read_state
@@ -44,18 +50,25 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass(frozen=True)
 class Data:
-    """Packed tokens to learn from and to look at."""
+    """Packed tokens to learn from and to look at; `corpus` holds the examples that they were made from."""
 
     tokens: Tokens
     training: Packing
     held_out: Packing
     tokenizer: Tokenizer
+    corpus: Path | None = None
+
+    def items(self, name: str) -> list[Item]:
+        """What the packed examples of "train" or "validation" ask."""
+        assert self.corpus is not None, "examples are documents of a corpus"
+        packing = self.training if name == "train" else self.held_out
+        return items_of(self.corpus, self.tokens.split(name), packing, name=name)
 
 
 class Trainer:
     """Begins at step 0 with fresh weights, or those of the model in `base`; `restore` goes on from a checkpoint.
 
-    `objective` is learned in place of the plan's.
+    `teacher` holds the plan's, if it has one; `objective` is learned in place of the plan's.
     """
 
     def __init__(
@@ -65,6 +78,7 @@ class Trainer:
         *,
         device: torch.device,
         base: Path | None = None,
+        teacher: Path | None = None,
         plan_hash: str = "",
         machine: Mapping[str, Any] | None = None,
         objective: Objective | None = None,
@@ -75,7 +89,7 @@ class Trainer:
         self.grid = arrange(ranks, tensor=plan.tensor, is_sharded=plan.parallel == "shard")
         make: Callable[..., _Made] = partial(_in_pieces, grid=self.grid) if self.grid.is_divided else _whole
         self.model, self.masters, self.optimizer, self.objective = make(
-            plan, device=device, base=base, objective=objective, ranks=ranks
+            plan, device=device, base=base, teacher=teacher, objective=objective, ranks=ranks
         )
         self.state = TrainingState(
             step=0,
@@ -85,8 +99,16 @@ class Trainer:
             machine=dict(machine or {}),
             micro_batch_rows=plan.micro_batch_rows,
         )
-        self.load = Loader(
-            data.tokens.split("train"),
+        self.load = self._batches(data, device)
+
+    def _batches(self, data: Data, device: torch.device) -> Batches:
+        """Packed rows of the data; or, where it only asks or in a share of the steps, answers of the model itself."""
+        plan = self.plan
+        if samples_answers(plan.objective):
+            return judged_rollouts(plan, answerer(plan, self.model, data.tokenizer), data.items("train"))
+        split = data.tokens.split("train")
+        given = Loader(
+            WithPrompts(split, plan.objective.get("learn_prompts", 0.0)),
             data.training,
             rows=plan.batch_rows,
             seed=plan.order_seed,
@@ -95,6 +117,10 @@ class Trainer:
             device=device,
             share=share_of(plan.batch_rows, rank=self.grid.row, size=self.grid.data),
         )
+        if own_share(plan.objective):
+            ask = answerer(plan, self.model, data.tokenizer)
+            return own_answers(plan, given, ask, data.items("train"), split=split, packing=data.training)
+        return given
 
     def learning_rate_share(self) -> float:
         """The schedule's share of the peak rate for the next step."""
@@ -118,7 +144,7 @@ class Trainer:
             result = train_step(
                 self.model,
                 self._micro_batches(),
-                objective=self.objective,
+                objective=self._learned(),
                 masters=self.masters,
                 optimizer=self.optimizer,
                 scale=self.learning_rate_share(),
@@ -132,7 +158,13 @@ class Trainer:
                 raise
             raise (_no_room_to_move() if is_judged else _no_room_to_compute(self.state.micro_batch_rows)) from error
         self.state = after(self.state, result)
-        return result
+        return result._replace(measures={**self.load.measures, **result.measures})
+
+    def _learned(self) -> Objective:
+        """What the next step learns; looks are at `objective`, which has no noise."""
+        if (alpha := self.plan.objective.get("noise")) is None:
+            return self.objective
+        return Noisy(self.objective, alpha=alpha, seed=self.plan.order_seed, place=self.state.place)
 
     def _micro_batches(self) -> list[Batch]:
         """This rank's share of the step's rows."""
@@ -146,7 +178,7 @@ class Trainer:
         return padded(found, count=-(-most // at_once), context=self.plan.context, device=batch.ids.device)
 
     def rows_of(self, place: int) -> list[int]:
-        """The packed rows of a step, by its place in the order of the data."""
+        """The packed rows of a step, or its prompts, by its place in the order of the data."""
         return self.load.rows_of(place)
 
     def restore(self, path: Path) -> None:
@@ -182,7 +214,13 @@ class _Made(NamedTuple):
 
 
 def _whole(
-    plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective | None, ranks: Ranks
+    plan: TrainPlan,
+    *,
+    device: torch.device,
+    base: Path | None,
+    teacher: Path | None,
+    objective: Objective | None,
+    ranks: Ranks,
 ) -> _Made:
     """All of the model here."""
     model = first_weights(plan, base=base).to(device)
@@ -192,7 +230,8 @@ def _whole(
     model = model.to(PRECISIONS[plan.precision])
     if objective is None:
         reference = _reference(plan, model) if needs_reference(plan.objective) else None
-        objective = make_objective(plan.objective, reference=reference)
+        taught = None if plan.teacher is None else _teacher(plan, plan.teacher, teacher).to(device)
+        objective = make_objective(plan.objective, reference=reference, teacher=taught, ranks=ranks)
     return _Made(model, masters, make_optimizer(plan, masters), objective)
 
 
@@ -204,8 +243,22 @@ def _reference(plan: TrainPlan, model: Decoder) -> Reference:
     return Reference(before, contextlib.nullcontext)
 
 
+def _teacher(plan: TrainPlan, planned: Teacher, directory: Path | None) -> Decoder:
+    """Frozen, in the type that computes."""
+    assert directory is not None, "the plan names a teacher"
+    _require_planned(directory, planned.sha256)
+    return load_model(directory, dtype=PRECISIONS[plan.precision]).requires_grad_(requires_grad=False)
+
+
 def _in_pieces(
-    plan: TrainPlan, *, device: torch.device, base: Path | None, objective: Objective | None, ranks: Ranks, grid: Grid
+    plan: TrainPlan,
+    *,
+    device: torch.device,
+    base: Path | None,
+    teacher: Path | None,
+    objective: Objective | None,
+    ranks: Ranks,
+    grid: Grid,
 ) -> _Made:
     """The pieces of the model that are this rank's, on `device`, which is its own.
 
@@ -216,9 +269,10 @@ def _in_pieces(
     from rhapsode.train.ranks.muon import PiecesMuon
 
     assert device.type == ranks.device.type
-    if plan.adapter is not None or needs_reference(plan.objective) or plan.spec.head is not None:
+    is_plain = plan.adapter is None and plan.spec.head is None
+    if not is_plain or needs_reference(plan.objective) or teacher is not None:
         raise RhapsodeError(
-            "ranks that share one model train all of its weights, on text or on answers",
+            "ranks that share one model train all of its weights, on text or on answers, without a teacher",
             "set train.parallel: replicate and leave train.tensor out",
         )
     model, masters, objective, pieces = divided(
@@ -260,11 +314,7 @@ def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
         initialise(model, seed=plan.init_seed)
         return model
     assert base is not None, "the plan names a base"
-    if (found := digest(base)) != plan.base:
-        raise VerificationMismatch(
-            f"{base} is not the model that was planned: its digest is {found[:12]}, not {plan.base[:12]}",
-            "plan again, or put it back",
-        )
+    _require_planned(base, plan.base)
     if plan.adapter is None:
         model = load_model(base)
         put_head(model, plan.spec)
@@ -277,6 +327,14 @@ def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
     put_head(model, plan.spec)
     adapt(model, plan.adapter, seed=plan.order_seed)
     return model
+
+
+def _require_planned(directory: Path, planned: str) -> None:
+    if (found := digest(directory)) != planned:
+        raise VerificationMismatch(
+            f"{directory} is not the model that was planned: its digest is {found[:12]}, not {planned[:12]}",
+            "plan again, or put it back",
+        )
 
 
 def make_optimizer(plan: TrainPlan, masters: Masters, *, muon: Callable[..., Muon] = Muon) -> Optimizer:

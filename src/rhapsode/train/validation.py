@@ -25,8 +25,6 @@ from rhapsode.train.objective import Objective, to_batch
 MOST_SOURCES = 16
 """More are looked at together, the smallest ones, as `OTHERS`: each needs rows of its own."""
 OTHERS = "others"
-REJECTED = 2
-"""The branch of the answer that people did not choose."""
 
 
 class Look(NamedTuple):
@@ -51,6 +49,7 @@ class Validation:
     Args:
         max_tokens: of all rows together, unless there are more sources than that.
         rows: computed at once.
+        is_shared: examples that begin alike may share their beginning, as in `corpus.trees.pack_split`.
         is_written: whether the model writes; of one that does not, the loss of a term is looked at, in bits.
     """
 
@@ -63,19 +62,21 @@ class Validation:
         max_tokens: int,
         rows: int,
         begin: int | None,
+        is_shared: bool = False,
         is_written: bool = True,
     ) -> None:
         self._split, self._tokenizer, self._batch, self._begin = split, tokenizer, rows, begin
         self._is_written = is_written
         sources = documents_by_source(split).items()
         left_out = set(too_long(split, context=context))
+        of_all = range(split.num_documents)
+        shown = {index for index in of_all if split.is_wanted(index) or not is_written} - left_out
         packings = {
-            source: pack_split(split, context=context, documents=[d for d in documents if d not in left_out])
+            source: pack_split(
+                split, context=context, documents=[d for d in documents if d in shown], is_shared=is_shared
+            )
             for source, documents in sources
         }
-        self._is_of_pairs = (
-            is_written and split.is_learned_in_part and split.num_documents > 0 and split.role(0) == "chosen"
-        )
         wanted = shares({source: p.num_rows for source, p in packings.items()}, total=max(1, max_tokens // context))
         self._held = {
             source: Held(
@@ -94,7 +95,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, model: Decoder, objective: Objective) -> Look:
-        """Bits per byte of text, or of answers, of two those that people chose; the end token's bytes are none."""
+        """Bits per byte of text, or of answers that people want; the end token's bytes are none."""
         bits = {source: self._bits(held, model, objective) for source, held in self._held.items()}
         total = sum(held.num_bytes for held in self._held.values())
         whole = sum(bits[source] * held.num_bytes for source, held in self._held.items()) / total
@@ -108,8 +109,6 @@ class Validation:
         for start in range(0, len(held.rows), self._batch):
             wanted = held.rows[start : start + self._batch]
             rows = batch(self._split, held.packing, wanted, pad=self._tokenizer.pad, begin=self._begin)
-            if self._is_of_pairs:
-                rows.targets[rows.branches == REJECTED] = IGNORE
             nats += float(objective(model, to_batch(rows, device=device)).total)
             size += self._num_bytes(rows.targets[rows.targets != IGNORE])
         return nats / math.log(2) / size

@@ -16,7 +16,7 @@ from torch import Tensor
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.manifest import is_complete, verify
 from rhapsode.kernels.storage import Storage
-from rhapsode.model.adapter import adapt, freeze, targets, whole
+from rhapsode.model.adapter import adapt, freeze, targets, token_rows, whole
 from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.model.decoder import Decoder
 from rhapsode.model.parameters import parts
@@ -35,6 +35,8 @@ PICKLE = "adapter_model.bin"
 BASE = "rhapsode.base"
 """A word beside the tensors: the digest of the model directory that the adapter was trained on."""
 SPELLED = {"A": "lora_A.weight", "B": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
+ROWS = re.compile(r"base_model\.model\.(.+)\.token_adapter\.trainable_tokens_delta")
+"""Rows of new tokens; PEFT calls them a difference, but they are the rows themselves."""
 NAME = re.compile(r"base_model\.model\.(.+)\.(?:lora_A\.weight|lora_B\.weight|lora_magnitude_vector)")
 
 
@@ -67,7 +69,7 @@ class OnDisk(NamedTuple):
 
 def slots(spec: ModelSpec, adapter: AdapterSpec) -> dict[str, OnDisk]:
     """By the name of the parameter, where everything that the adapter learns lies on disk."""
-    return {
+    low_rank = {
         target.parameter(tensor): OnDisk(f"base_model.model.{target.module}.{SPELLED[tensor]}", shape)
         for target in targets(spec, adapter)
         for tensor, shape in target.tensors(adapter).items()
@@ -75,6 +77,11 @@ def slots(spec: ModelSpec, adapter: AdapterSpec) -> dict[str, OnDisk]:
         name: OnDisk(f"base_model.model.{part.name}", shape)
         for name, shape in whole(spec).items()
         for part in parts(name, spec)
+    }
+    shape = (len(adapter.tokens), spec.width)
+    return low_rank | {
+        name: OnDisk(f"base_model.model.{module}.token_adapter.trainable_tokens_delta", shape)
+        for name, module in token_rows(spec, adapter).items()
     }
 
 
@@ -120,7 +127,8 @@ def read_adapter(directory: Path, *, spec: ModelSpec) -> Adapter:
     config = read_object(where)
     with TensorFile(directory / TENSORS) as file:
         heads = {f"base_model.model.{part.name}" for name in whole(spec) for part in parts(name, spec)}
-        modules = {_module(name, where=file.path) for name in file.tensors if name not in heads}
+        low_rank = [name for name in file.tensors if name not in heads and not ROWS.fullmatch(name)]
+        modules = {_module(name, where=file.path) for name in low_rank}
         adapter = read_adapter_config(config, spec=spec, modules=modules, where=str(where))
         places = slots(spec, adapter)
         _check(places, file.tensors, where=file.path)
@@ -142,8 +150,8 @@ def load_adapter(model: Decoder, directory: Path, *, base: str, storage: Storage
     found = read_adapter(directory, spec=model.spec)
     check_base(found, base, where=directory)
     heads = whole(model.spec)
-    moving = [value for name, value in found.weights.items() if name.endswith(".B") or name in heads]
-    if found.spec.kind == "lora" and not any(value.any() for value in moving):
+    changing = [v for name, v in found.weights.items() if name.endswith((".B", ".rows")) or name in heads]
+    if found.spec.kind == "lora" and not any(value.any() for value in changing):
         raise _idle(directory, "every lora_B is zero")
     freeze(model, storage=storage)
     before = probe(model)

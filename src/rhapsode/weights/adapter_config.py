@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.model.adapter import targets
+from rhapsode.model.adapter import targets, token_rows
 from rhapsode.model.adapter_spec import ALL_LINEAR, AdapterSpec
 from rhapsode.model.families.registry import FAMILIES
 from rhapsode.model.spec import ModelSpec
@@ -21,7 +21,7 @@ HARMLESS = {
 """Bookkeeping, what PEFT finds out by itself, what only training feels, and sizes of what is not used."""
 READ = {
     *("peft_type", "r", "lora_alpha", "target_modules", "layers_to_transform", "layers_pattern", "bias"),
-    *("use_dora", "use_rslora", "init_lora_weights"),
+    *("use_dora", "use_rslora", "init_lora_weights", "trainable_token_indices"),
 }
 PLAIN_BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")
 """Ways to begin that leave the base model as it is; others change it, and their adapters fit the changed one alone."""
@@ -58,6 +58,7 @@ def adapter_config(adapter: AdapterSpec, *, spec: ModelSpec, base_name: str) -> 
         "revision": None,
         "target_modules": sorted({target.name for target in hit}) if is_all else list(adapter.targets),
         "task_type": "SEQ_CLS" if has_head else "CAUSAL_LM",
+        "trainable_token_indices": {name: list(adapter.tokens) for name in _token_modules(spec, adapter)} or None,
         "use_dora": adapter.kind == "dora",
         "use_rslora": adapter.is_rslora,
     }
@@ -88,7 +89,13 @@ def read_adapter_config(
         kind="dora" if fields.flag("use_dora") else "lora",
         is_rslora=fields.flag("use_rslora"),
         layers=layers,
+        tokens=fields.tokens(spec),
     )
+
+
+def _token_modules(spec: ModelSpec, adapter: AdapterSpec) -> list[str]:
+    """The last words of the names of what has a row for every token."""
+    return [module.rpartition(".")[2] for module in token_rows(spec, adapter).values()]
 
 
 class _Fields:
@@ -158,6 +165,27 @@ class _Fields:
         if not all(type(layer) is int and 0 <= layer < len(spec.layers) for layer in found):
             raise self._wrong("layers_to_transform", f"numbers of blocks, from 0 to {len(spec.layers) - 1}")
         return tuple(sorted(set(found)))
+
+    def tokens(self, spec: ModelSpec) -> tuple[int, ...]:
+        """Those whose rows are trained: in the embedding, and where the head is not the same matrix, in that too."""
+        key = "trainable_token_indices"
+        value = self._config.get(key)
+        if value in (None, [], {}):
+            return ()
+        by_module = value if isinstance(value, dict) else {"embed_tokens": value}
+        [found, *others] = by_module.values()
+        if not isinstance(found, list) or not all(type(token) is int and token >= 0 for token in found):
+            raise self._wrong(key, "numbers of tokens")
+        if len(set(found)) < len(found) or any(other != found for other in others):
+            raise self._wrong(key, "the same tokens for all modules, each once")
+        tokens = tuple(found)
+        adapter = AdapterSpec(rank=1, alpha=1, tokens=tokens)
+        embedding, *head = _token_modules(spec, adapter)
+        names = {name.rpartition(".")[2] for name in by_module}
+        wanted = {embedding, *head}
+        if names != wanted and not (spec.tied and names == {embedding, "lm_head"}):
+            raise self._wrong(key, f"for {' and '.join(sorted(wanted))}", "rows of one of the two alone are not built")
+        return tokens
 
     def _wrong(self, key: str, wanted: str, hint: str = "get the adapter again") -> RhapsodeError:
         shown = str(self._config.get(key))[:SHOWN]

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ def save_checkpoint(
     fill: Callable[[Path], None],
     state: TrainingState,
     card: str,
-    papers: Sequence[Path] = (),
+    papers: Mapping[str, Path] = MappingProxyType({}),
     inputs: Mapping[str, str],
     recipe: Mapping[str, Any],
     facts: Mapping[str, Any],
@@ -90,7 +91,7 @@ def save_checkpoint(
         kind: "model" or "adapter".
         fill: writes the model or the adapter into the directory, and the tensors of the optimizer.
         card: the text of README.md.
-        papers: licences and notices that go where the model goes.
+        papers: licences and notices that go where the model goes, by their names there.
         facts: what the manifest tells beside the step and the plan.
         prove: adds evidence of its own to the directory, once all else but the state lies there.
     """
@@ -99,8 +100,8 @@ def save_checkpoint(
     with writing(path, kind=kind, inputs=inputs, recipe=recipe, facts=known) as work:
         fill(work.path)
         (work.path / "README.md").write_text(card, encoding="utf-8")
-        for paper in papers:
-            shutil.copyfile(paper, work.path / paper.name)
+        for name, paper in papers.items():
+            shutil.copyfile(paper, work.path / name)
         prove(work.path)
         (work.path / STATE).write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
     return path

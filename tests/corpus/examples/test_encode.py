@@ -77,7 +77,9 @@ def test_a_conversation_without_an_answer_teaches_nothing_and_is_refused(tokeniz
     "example",
     [
         Conversation(said("Which?", "Green.")),
+        Conversation(said("Which?", "Green."), check="3"),
         Completion("a", "b"),
+        Completion("a", "b", check='["assert b"]'),
         Completion(said("a"), said("b")),
         Preference(said("a"), said("b"), said("c")),
         Text("a"),

@@ -9,11 +9,19 @@ from hypothesis import strategies as st
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.evaluate.scorers.registry import SCORERS, known, scorer
+from rhapsode.evaluate.scorers.tool_calls import aim
+from rhapsode.text.chat import Function
 
+FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+CALL = '<tool_call>\n{"name": "f", "arguments": {"x": [1]}}\n</tool_call>'
+AIMS = [aim([Function(name="f", arguments='{"x": [1]}')], [FUNCTION]), aim([], [FUNCTION])]
 WANTED = {"number": ["#### 42", "7"], "json": ['{"a": [1, "x"]}', "[]"], "json_schema": ['{"type": "number"}', "true"]}
+OF_CALLS = [name for name in SCORERS if SCORERS[name].is_of_calls]
+WANTED |= dict.fromkeys(OF_CALLS, AIMS)
 QUICK = [name for name in SCORERS if name != "unit_tests"]
 NEAREST = [json.dumps([text, "another"]) for text in ("yes, that is so", "no, not at all today")]
-PERFECT = {"json_schema": ["3.5", "[]"], **{name: NEAREST for name, one in SCORERS.items() if one.needs == "embed"}}
+PERFECT = {"json_schema": ["3.5", "[]"]} | {name: [CALL, "No."] for name in OF_CALLS}
+PERFECT |= {name: NEAREST for name, one in SCORERS.items() if one.needs == "embed"}
 
 
 def named(name: str) -> str:

@@ -3,6 +3,9 @@ import json
 import pytest
 
 from rhapsode.core.errors import RhapsodeError
+from rhapsode.evaluate.items import Item
+from rhapsode.evaluate.judging import judge
+from rhapsode.evaluate.scorers.registry import scorer
 from rhapsode.evaluate.scorers.sandbox import LIMITS
 from rhapsode.evaluate.scorers.unit_tests import program_of, run_tests, split_tests, unit_tests
 
@@ -75,7 +78,19 @@ def test_one_piece_of_python_is_one_test() -> None:
     assert split_tests("assert 1\nassert 2") == ["assert 1\nassert 2"]
 
 
+@pytest.mark.parametrize("wanted", ["def add(a, b): return a + b", '["add(1, 2)"]', "asserted = 3"])
+def test_tests_that_nothing_can_fail_are_a_fault_of_the_row(wanted: str) -> None:
+    """As where the row's own program stands in their place, which passes itself."""
+    with pytest.raises(RhapsodeError, match="every program that runs would pass"):
+        unit_tests("x = 1", wanted)
+
+
 @pytest.mark.parametrize("wanted", ["", "[]", "[1]", "{}", "3"])
 def test_a_row_without_tests_is_a_fault_of_the_row(wanted: str) -> None:
     with pytest.raises(RhapsodeError, match="no unit tests"):
         unit_tests("x = 1", wanted)
+
+
+def test_programs_pass_the_tests_of_their_rows() -> None:
+    item = Item("x", "x", "def add(a, b):\n", "    return a + b", check='["assert add(1, 2) == 3"]')
+    assert judge(scorer("unit_tests"), [item] * 2, ["    return b + a", "    return a - b"]).scores.tolist() == [1, 0]

@@ -13,7 +13,7 @@ from rhapsode.model.adapter import adapt, without_adapters
 from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.objective import Batch, next_token
-from rhapsode.train.objectives.pairs import Preferences, Reference, pairs_of
+from rhapsode.train.objectives.pairs import Preferences, Reference, lowest_trained, pairs_of
 from rhapsode.train.objectives.preference import Pairs, dpo
 
 DPO = {"beta": 0.1, "label_smoothing": 0.0}
@@ -47,7 +47,7 @@ def one_by_one(model: Decoder, batch: Batch) -> Pairs:
         for tree in (1, 2):
             for branch in (1, 2):
                 own = (batch.documents[row] == tree) & ((batch.branches[row] == 0) | (batch.branches[row] == branch))
-                alone = Batch(*(tensor[row][own][None] for tensor in batch))
+                alone = batch.map(lambda tensor, row=row, own=own: tensor[row][own][None])
                 sums.append(-next_token(model, alone._replace(documents=alone.documents * 0 + 1)).total)
     found = torch.stack(sums)
     return Pairs(found[0::2], found[1::2])
@@ -84,6 +84,44 @@ def test_the_reference_of_an_adapter_is_its_base() -> None:
     expected = dpo(pairs_of(model, batch, is_mean=False), before, **DPO)
     torch.testing.assert_close(found.total, expected.total, rtol=1e-9, atol=1e-9)
     assert not torch.isclose(found.total, torch.tensor(4 * math.log(2), dtype=torch.float64))
+
+
+def upper_adapted() -> Decoder:
+    """With an adapter on the last block alone, which has learned something."""
+    model = make_decoder(make_spec(), dtype=torch.float64)
+    last = len(model.layers) - 1
+    adapt(model, AdapterSpec(rank=4, alpha=8, layers=(last,)), seed=0)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.add_(0.1 * name.endswith(".B"))
+    return model
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_blocks_below_the_adapter_are_computed_once_for_policy_and_reference(*, is_shared: bool) -> None:
+    """The plain twin computes everything twice, the reference with a model of its own."""
+    model, batch, calls = upper_adapted(), make_batch(is_shared=is_shared), [0] * len(make_spec().layers)
+    twin = copy.deepcopy(model)
+    before = copy.deepcopy(model)
+    for index, block in enumerate(model.layers):
+        block.register_forward_hook(lambda *_, index=index: calls.__setitem__(index, calls[index] + 1))
+    trained = [[p for p in own.parameters() if p.requires_grad] for own in (model, twin)]
+    for name, numbers in (("dpo", DPO), ("ipo", {"beta": 0.1})):
+        calls[:] = [0] * len(calls)
+        found = Preferences(name, numbers, reference=Reference(model, lambda: without_adapters(model)))(model, batch)
+        assert calls == [1] * (len(calls) - 1) + [2]
+        plain = Preferences(name, numbers, reference=Reference(before, lambda: without_adapters(before)))(twin, batch)
+        torch.testing.assert_close(found.total, plain.total, rtol=1e-12, atol=0)
+        grads = [torch.autograd.grad(loss.total, own) for loss, own in zip((found, plain), trained, strict=True)]
+        torch.testing.assert_close(*grads, rtol=1e-11, atol=1e-12)
+
+
+def test_nothing_is_shared_where_the_lowest_block_or_the_embedding_is_trained() -> None:
+    model = upper_adapted()
+    assert lowest_trained(model) == len(model.layers) - 1
+    model.embedding.weight.requires_grad_()
+    assert lowest_trained(model) == 0
+    assert lowest_trained(make_decoder(make_spec())) == 0
 
 
 @pytest.mark.parametrize(

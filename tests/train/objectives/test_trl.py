@@ -15,19 +15,24 @@ import torch
 import torch.nn.functional as F
 from tests.conftest import make_decoder, make_spec
 from tests.train.objectives.conftest import Answers, assert_same, hidden_of, log_probs_of, make_answers
+from tests.train.test_rollouts import NUMBERS, Length, judged, rollouts
 from torch import Tensor
 
 from rhapsode.kernels.attention import DenseAttend
 from rhapsode.kernels.cross_entropy import IGNORE
 from rhapsode.kernels.scores import Projection
 from rhapsode.model.decoder import Decoder
+from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.train.objective import Batch
 from rhapsode.train.objectives.distil import distil
+from rhapsode.train.objectives.grpo import GroupPolicy
 from rhapsode.train.objectives.kto import divergence_sum, kto
 from rhapsode.train.objectives.neftune import noise
 from rhapsode.train.objectives.policy import Clip, Per, policy_gradient
 from rhapsode.train.objectives.preference import Pairs, dpo, ipo, orpo, simpo
 from rhapsode.train.objectives.reward import bradley_terry
 from rhapsode.train.objectives.sequences import sequence_means, sequence_sums
+from rhapsode.train.objectives.teacher import Distillation
 
 for package in ("accelerate", "datasets", "trl"):
     pytest.importorskip(package, reason=f"{package}, of the reference, is not installed")
@@ -77,6 +82,20 @@ def as_transformers(model: Decoder) -> Callable[..., Any]:
         )
 
     return forward
+
+
+class Scores:
+    """What TRL asks of a model without a fused head."""
+
+    def __init__(self, model: Decoder) -> None:
+        self._model = model
+
+    def eval(self) -> None:
+        pass
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> types.SimpleNamespace:
+        hidden = hidden_of_padded(self._model, input_ids, attention_mask)
+        return types.SimpleNamespace(logits=F.linear(hidden, self._model.head.weight))
 
 
 class OneProcess:
@@ -306,6 +325,24 @@ def test_distillation(beta: float, temperature: float, policy: Decoder, answers:
     assert_same(found.total, expected, policy)
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_a_step_of_distillation(beta: float, policy: Decoder, answers: Answers) -> None:
+    """The mean over a whole step of two micro-batches; TRL's trainer reads the same answers in padded rows."""
+    from trl.experimental.gkd import GKDTrainer
+
+    teacher = make_decoder(make_spec(width=40, ffn=64), seed=5, dtype=torch.float64)
+    rows = Padded.of(answers, list(range(answers.count)))
+
+    trainer = bare(GKDTrainer, beta=beta, teacher_model=Scores(teacher))
+    labels = rows.input_ids.masked_fill(rows.completion_mask == 0, IGNORE)
+    inputs = {"input_ids": rows.input_ids, "attention_mask": rows.attention_mask, "labels": labels}
+    expected = trainer.compute_loss(Scores(policy), inputs)
+    batch = Batch(*answers[:4], torch.zeros_like(answers.ids))
+    objective = Distillation({"beta": beta, "temperature": 1.0, "next_token": 0.0}, teacher=teacher)
+    losses = [objective(policy, part) for part in batch.split(2)]
+    assert_same(sum(loss.total for loss in losses) / sum(loss.num_terms for loss in losses), expected, policy)
+
+
 def test_noise_on_embeddings() -> None:
     """Transformers draws from torch's own generator; from the same seed both draw the same."""
     from transformers.integrations.neftune import neftune_post_forward_hook
@@ -314,5 +351,48 @@ def test_noise_on_embeddings() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(11)
         expected = neftune_post_forward_hook(module, None, torch.zeros(3, 20, 8))
-    found = noise(torch.ones(3, 20, dtype=torch.long), 8, alpha=5.0, generator=torch.Generator().manual_seed(11))
+    lengths, generator = torch.full((3, 20), 20), torch.Generator().manual_seed(11)
+    found = noise(lengths, 8, alpha=5.0, generators=[generator] * 3)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "per"), [("grpo", "answer"), ("dr_grpo", "limit"), ("dapo", "token")])
+def test_a_whole_step_of_sampled_answers(kind: str, per: str, tokenizer: Tokenizer) -> None:
+    """Sampled by our engine, laid out as trees without the group that says nothing, and learned from row by row."""
+    from trl import GRPOTrainer
+
+    model = make_decoder(make_spec(vocab_size=tokenizer.vocab_size), seed=3, dtype=torch.float64)
+    place = next(p for p in range(9) if 2 in rollouts(model, tokenizer).rows_of(p))
+    numbers = {**NUMBERS, "temperature": 0.8, "per": per}
+    batch = judged(model, tokenizer, keeps_all=False, per=per)(place)
+    losses = [GroupPolicy(numbers, reference=None)(model, row) for row in batch.split(1)]
+    assert len(losses) > 1
+    found = sum(loss.total for loss in losses) / sum(loss.num_terms for loss in losses)
+
+    groups = rollouts(model, tokenizer).sample(place)
+    rewards = torch.tensor([[Length()(a.text, g.item) for a in g.answers] for g in groups], dtype=torch.float64)
+    advantages = (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+    sequences = [(g.prompt, a.ids) for g in groups for a in g.answers]
+    ids = torch.zeros(3, len(sequences), max(len(p) + len(a) for p, a in sequences), dtype=torch.long)
+    for row, (prompt, answer) in enumerate(sequences):
+        whole = len(prompt) + len(answer)
+        ids[0, row, :whole], ids[1, row, :whole] = torch.tensor([*prompt, *answer]), 1
+        ids[2, row, len(prompt) : whole] = 1
+    rows = Padded(*ids)
+    mask = rows.completion_mask[:, 1:]
+    hidden = hidden_of_padded(model, rows.input_ids, rows.attention_mask)[:, :-1]
+    every = F.log_softmax(F.linear(hidden, model.head.weight) / 0.8, -1)
+    log_probs = every.gather(-1, rows.input_ids[:, 1:, None]).squeeze(-1)
+    trainer = bare(
+        GRPOTrainer, beta=0.0, loss_type=kind, epsilon_low=0.2, epsilon_high=0.28, max_completion_length=6,
+        importance_sampling_level="token", top_entropy_quantile=1.0, off_policy_mask_threshold=None, use_vllm=False,
+        _entropy_bonus_enabled=False, args=types.SimpleNamespace(delta=None, use_bias_correction_kl=False),
+        _get_per_token_logps_and_entropies=lambda *_, **__: (log_probs, torch.zeros(mask.shape), None),
+    )  # fmt: skip
+    inputs = {
+        "prompt_ids": rows.input_ids[:, :1], "prompt_mask": rows.attention_mask[:, :1],
+        "completion_ids": rows.input_ids[:, 1:], "completion_mask": mask, "advantages": advantages.flatten(),
+        "old_per_token_logps": None, "num_items_in_batch": mask.sum(),
+    }  # fmt: skip
+    assert isinstance(found, Tensor)
+    assert_same(found, trainer._compute_loss(model, inputs), model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +13,10 @@ from rhapsode.cli import options
 from rhapsode.cli.console import give, print_error, stderr
 
 if TYPE_CHECKING:
+    from rhapsode.corpus.examples.example import Tools
     from rhapsode.engine.load import Loaded
     from rhapsode.engine.sampling import Sampling
-    from rhapsode.text.chat import Message
+    from rhapsode.text.chat import Function, Message
 
 
 def chat(
@@ -35,10 +36,15 @@ def chat(
     max_tokens: Annotated[int, Parameter(name="--max-tokens", help="Longest answer, in tokens.")] = 256,
     temperature: Annotated[float, Parameter(name="--temperature", help="0 always takes the likeliest token.")] = 0.7,
     seed: Annotated[int | None, Parameter(name="--seed", help="The same seed gives the same answer.")] = None,
+    tools: Annotated[
+        Path | None,
+        Parameter(name="--tools", help="A JSON list of tools that it may call; you say what came of a call."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Talk to a model: answers come as they are made, Ctrl-C stops one, Ctrl-D ends the talk."""
     from rhapsode.cli.models import find_model
+    from rhapsode.cli.tools import read_tools_file
     from rhapsode.core.errors import RecipeError
     from rhapsode.engine.load import load_engine
     from rhapsode.engine.sampling import Sampling
@@ -48,12 +54,18 @@ def chat(
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
     directory = find_model(model)
     is_completing = only_completes(directory) if complete is None else complete
-    speaker = Speaker(load_engine(directory), sampling, is_chat=not is_completing)
+    if tools is not None and is_completing:
+        raise RecipeError("tools are for answers, and this model completes text", "leave --tools out, or say --answer")
+    offered = () if tools is None else read_tools_file(tools)
+    speaker = Speaker(load_engine(directory), sampling, is_chat=not is_completing, tools=offered)
     if prompt is None:
         _talk(speaker)
     elif json:
         answer = "".join(speaker.answer(prompt))
-        give({"prompt": prompt, "answer": answer, "finish_reason": speaker.finish_reason}, as_json=True, show=_nothing)
+        result: dict[str, Any] = {"prompt": prompt, "answer": answer, "finish_reason": speaker.finish_reason}
+        if tools is not None:
+            result["tool_calls"] = [call.model_dump() for call in speaker.calls]
+        give(result, as_json=True, show=_nothing)
     else:
         _print(speaker.answer(prompt))
 
@@ -67,23 +79,44 @@ def only_completes(directory: Path) -> bool:
 
 
 class Speaker:
-    """A conversation: it remembers what was said. Where `is_chat` is off, every text stands alone."""
+    """A conversation: it remembers what was said. Where `is_chat` is off, every text stands alone.
 
-    def __init__(self, loaded: Loaded, sampling: Sampling, *, is_chat: bool) -> None:
+    `calls` are those of the last answer; where there are some, their results are what it waits for.
+    """
+
+    def __init__(self, loaded: Loaded, sampling: Sampling, *, is_chat: bool, tools: Tools = ()) -> None:
+        """Raises: RhapsodeError: there are tools, and nobody here can read the calls of this model."""
+        from rhapsode.text.tool_calls import require_calls
+
         self.finish_reason: str | None = None
         self.is_chat = is_chat
-        self._loaded, self._sampling = loaded, sampling
+        self.calls: tuple[Function, ...] = ()
+        self._loaded, self._sampling, self._tools = loaded, sampling, tools
         self._said: list[Message] = []
+        if tools:
+            require_calls(loaded.tokenizer)
 
     def answer(self, text: str) -> Generator[str]:
         """The answer, piece by piece; what was given of it joins the conversation, also when it is stopped."""
+        from rhapsode.text.chat import Message
+
+        return self._speak([*self._said, Message(role="user", content=text)], text)
+
+    def go_on(self, results: Sequence[str]) -> Generator[str]:
+        """The answer to the results of the calls, in their order."""
+        from rhapsode.text.chat import Message
+
+        return self._speak([*self._said, *(Message(role="tool", content=result) for result in results)], "")
+
+    def _speak(self, asked: list[Message], text: str) -> Generator[str]:
         from rhapsode.engine.completion import complete
-        from rhapsode.text.chat import Message, render
+        from rhapsode.text.chat import render
 
         engine, tokenizer = self._loaded
-        asked = [*self._said, Message(role="user", content=text)]
         ids = (
-            render(asked, tokenizer=tokenizer, add_generation_prompt=True).ids if self.is_chat else tokenizer.ids(text)
+            render(asked, tokenizer=tokenizer, add_generation_prompt=True, tools=self._tools).ids
+            if self.is_chat
+            else tokenizer.ids(text)
         )
         pieces: list[str] = []
         try:
@@ -93,7 +126,17 @@ class Speaker:
                 yield piece.text
         finally:
             if self.is_chat:
-                self._said = [*asked, Message(role="assistant", content="".join(pieces))]
+                self._said = [*asked, self._heard("".join(pieces))]
+
+    def _heard(self, text: str) -> Message:
+        """The answer as a message, with the calls in it."""
+        from rhapsode.text.chat import Message, ToolCall
+        from rhapsode.text.tool_calls import Said, read_calls
+
+        said = read_calls(text) if self._tools else Said(text, ())
+        self.calls = said.calls
+        calls = tuple(ToolCall(function=call) for call in said.calls)
+        return Message(role="assistant", content=said.content, tool_calls=calls)
 
 
 def _talk(speaker: Speaker) -> None:
@@ -107,8 +150,19 @@ def _talk(speaker: Speaker) -> None:
             continue
         try:
             _print(speaker.answer(text))
+            while speaker.calls:
+                results = [_result_of(call) for call in speaker.calls]
+                if None in results:
+                    return
+                _print(speaker.go_on([result or "" for result in results]))
         except RhapsodeError as error:
             print_error(error)
+
+
+def _result_of(call: Function) -> str | None:
+    """What the person says that came of a call, None at the end."""
+    stderr().print(f"{call.name}({call.arguments}) gave:", style="dim", soft_wrap=True)
+    return _read()
 
 
 def _read() -> str | None:

@@ -1,12 +1,18 @@
 """`rhapsode evaluate`: how good a model is."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from rich.console import Console
 
 from rhapsode.cli import options
 from rhapsode.cli.console import give
+
+if TYPE_CHECKING:
+    from rhapsode.recipe.load import LoadedRecipe
 
 
 def evaluate(
@@ -17,42 +23,65 @@ def evaluate(
         Path | None,
         Parameter(name="--model", help="A model directory or name; without it, the newest of the recipe's run."),
     ] = None,
+    before: Annotated[
+        Path | None,
+        Parameter(name="--before", help="The model to compare answers with; without it, the recipe's base."),
+    ] = None,
     overrides: options.Overrides = (),
     out: options.Out = options.OUT,
     json: options.Json = False,
 ) -> None:
-    """Measure a model on the recipe's held-out documents, beside the baselines."""
-    from rhapsode.cli.models import find_model
+    """Measure a model on what the recipe holds out, beside baselines, and judge its answers where scorers are named."""
+    from rhapsode.cli.models import find_model, model_name
     from rhapsode.cli.progress import watched
-    from rhapsode.cli.tables import show_evaluation
-    from rhapsode.core.manifest import read_manifest
-    from rhapsode.evaluate.evaluate import evaluate as measure
-    from rhapsode.recipe.begin import begin_of_pieces
+    from rhapsode.cli.tables import show_evaluation, show_task
+    from rhapsode.recipe.compare import Sides, compare_models
     from rhapsode.recipe.layout import Layout
     from rhapsode.recipe.load import load_recipe
     from rhapsode.recipe.run import check_gate
-    from rhapsode.recipe.tokens import make_corpus, make_tokens
-    from rhapsode.text.tokenizer import Tokenizer
-    from rhapsode.weights.directory import load_model
 
     loaded, layout = load_recipe(recipe, overrides), Layout(out)
     directory = find_model(model or layout.runs / loaded.recipe.task.name)
+    other = _base(loaded, of=directory) if before is None else find_model(before)
+    _require_use(loaded, before)
+    beside = [] if other is None else ["beside", model_name(other)]
     with watched() as events:
-        corpus = make_corpus(loaded, layout=layout, events=events)
-        # another model reads the text with its own tokenizer, and the baselines see the same tokens as the model
-        tokens = make_tokens(loaded, corpus, layout=layout, events=events, model=model and directory)
-        found = measure(
-            load_model(directory),
-            tokens,
-            corpus=corpus,
-            config=loaded.recipe.evaluate,
-            root=layout.baselines,
+        found = compare_models(
+            loaded,
+            Sides(directory, other, is_own=model is None),
+            name="-".join([loaded.recipe.task.name, "of", model_name(directory), *beside]),
+            layout=layout,
             events=events,
-            context=loaded.recipe.model.context,
-            begin=begin_of_pieces(Tokenizer.load(directory), read_manifest(directory).facts),
-            base=None if model or loaded.base is None else loaded.base.directory,
-            name=loaded.recipe.task.name,
         )
-    result = {"model": str(directory), "evaluation": found.as_json()}
-    give(result, as_json=json, show=lambda console: show_evaluation(console, found))
-    check_gate(found)
+
+    def show(console: Console) -> None:
+        show_evaluation(console, found.evaluation)
+        if found.task is not None:
+            show_task(console, found.task)
+        console.print(f"\nlook at it    {found.path / 'report.html'}", soft_wrap=True)
+
+    result = {
+        "model": str(directory),
+        "before": None if other is None else str(other),
+        "report": str(found.path / "report.html"),
+        "evaluation": found.evaluation.as_json(),
+        "task": None if found.task is None else found.task.as_json(),
+    }
+    give(result, as_json=json, show=show)
+    check_gate(found.evaluation, found.task)
+
+
+def _base(loaded: LoadedRecipe, *, of: Path) -> Path | None:
+    """The model that the recipe starts from, unless nobody asks for it, or it is what is measured."""
+    config = loaded.recipe.evaluate
+    if loaded.base is None or config.task is None or "base" not in config.baselines:
+        return None
+    return None if loaded.base.directory.samefile(of) else loaded.base.directory
+
+
+def _require_use(loaded: LoadedRecipe, before: Path | None) -> None:
+    """Raises: RecipeError: a model to compare answers with is named, and no answers are asked for."""
+    from rhapsode.core.errors import RecipeError
+
+    if before is not None and loaded.recipe.evaluate.task is None:
+        raise RecipeError("--before compares answers, and the recipe asks for none", "name evaluate.task.scorers")

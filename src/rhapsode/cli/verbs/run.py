@@ -60,4 +60,4 @@ def run(
         "task": None if task is None else task.as_json(),
     }
     give(result, as_json=json, show=show)
-    check_gate(evaluation)
+    check_gate(evaluation, task)

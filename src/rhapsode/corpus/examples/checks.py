@@ -57,6 +57,8 @@ def problems(example: Example) -> Iterator[Problem]:
             if not example.text.strip():
                 yield Problem(EMPTY_ANSWER, ("text",), "an empty text", "remove the row")
             yield from _characters(example.text, ("text",))
+    if isinstance(example, Conversation | Completion):
+        yield from _characters(example.check, ("check",))
     if not isinstance(example, Text) and example.tools:
         yield from _characters(json.dumps(example.tools, ensure_ascii=False), ("tools",))
 

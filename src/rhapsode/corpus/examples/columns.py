@@ -46,21 +46,19 @@ Template = tuple[str | Column, ...]
 
 @dataclass(frozen=True)
 class Columns:
-    """`fields`: names of the file -> names of the shape. `templates`: names of the shape -> what is written there."""
+    """`fields`: names of the file -> names of the shape. `templates`: names of the shape -> what is written there.
+    `group`: the column whose equal values belong together.
+    """
 
     fields: Mapping[str, str]
     templates: Mapping[str, Template]
+    group: Column | None = None
 
     @cached_property
     def names(self) -> frozenset[str]:
         """The columns that templates read."""
-        return frozenset(
-            str(name)
-            for template in self.templates.values()
-            for part in template
-            if isinstance(part, Column)
-            for name in (part.name, part.key[0])
-        )
+        read = [part for template in self.templates.values() for part in template if isinstance(part, Column)]
+        return frozenset(str(name) for part in read for name in (part.name, part.key[0]))
 
     def read(self, row: Any) -> Any:
         """The row under the shape's names. A field whose name another has been given is left unread, and told.
@@ -72,7 +70,13 @@ class Columns:
             return row
         if not self.templates:
             return self._renamed(row)
-        written = {name: "".join(_text(part, row, name) for part in parts) for name, parts in self.templates.items()}
+        written = {
+            name: "".join(
+                part if isinstance(part, str) else _text(part, row, asked_by=f"the template of {name}")
+                for part in parts
+            )
+            for name, parts in self.templates.items()
+        }
         return {self.fields[name]: value for name, value in row.items() if name in self.fields} | written
 
     def outline(self, row: Any) -> Any:
@@ -80,6 +84,14 @@ class Columns:
         if not isinstance(row, dict) or not self.templates:
             return self.read(row)
         return {name: row.get(of_file) for of_file, name in self.fields.items()} | dict.fromkeys(self.templates, "?")
+
+    def group_of(self, row: Mapping[str, Any]) -> str | None:
+        """What the row belongs to; None where no column says so.
+
+        Raises:
+            Misshapen: the column is not there or empty, or holds neither text nor a number.
+        """
+        return None if self.group is None else _text(self.group, row, asked_by="data.split.group")
 
     def unused(self, row: Any) -> set[str]:
         """Columns that hold something and that neither names nor templates read."""
@@ -108,8 +120,11 @@ class Columns:
         return {names[name]: value for name, value in row.items()}
 
 
-def columns_of(fields: Mapping[str, str], templates: Mapping[str, str]) -> Columns:
+def columns_of(fields: Mapping[str, str], templates: Mapping[str, str], group: str | None = None) -> Columns:
     """Names and templates as people write them.
+
+    Args:
+        fields, templates, group: as in `Columns`; a name such as a.b[0] leads into a column.
 
     Raises:
         RhapsodeError: no shape has such a field, it is given twice, it holds no text, or a template is not one.
@@ -124,7 +139,8 @@ def columns_of(fields: Mapping[str, str], templates: Mapping[str, str]) -> Colum
         if name in _NO_TEXT:
             writable = ", ".join(key for key in known if key not in _NO_TEXT)
             raise RhapsodeError(f"templates: {name} does not hold text", f"text is what {writable} hold")
-    return Columns(dict(fields), {name: parse_template(text, name=name) for name, text in templates.items()})
+    parsed = {name: parse_template(text, name=name) for name, text in templates.items()}
+    return Columns(dict(fields), parsed, None if group is None else _column(group, "data.split.group"))
 
 
 def parse_template(text: str, *, name: str) -> Template:
@@ -139,7 +155,7 @@ def parse_template(text: str, *, name: str) -> Template:
         parts.append(text[end : match.start()])
         end = match.end()
         if match[1] is not None:
-            parts.append(_column(match[1], name))
+            parts.append(_column(match[1], f"templates: {name}"))
         elif len(match[0]) == 2:
             parts.append(match[0][0])
         else:
@@ -153,20 +169,17 @@ def _column(text: str, name: str) -> Column:
         return Column(text, parse_key(text))
     except ValueError:
         hint = "name a column, or lead into one that holds objects: {translation.en}"
-        raise RhapsodeError(f"templates: {name}: {{{text}}} names no column", hint) from None
+        raise RhapsodeError(f"{name}: {{{text}}} names no column", hint) from None
 
 
-def _text(part: str | Column, row: Mapping[str, Any], name: str) -> str:
-    if isinstance(part, str):
-        return part
-    key, value = part.of(row)
+def _text(column: Column, row: Mapping[str, Any], *, asked_by: str) -> str:
+    key, value = column.of(row)
     if value is None:
-        mend = f"the template of {name} names it; the row {described(row)}"
-        misshapen(MISSING, key, "missing", mend)
+        misshapen(MISSING, key, "missing", f"{asked_by} names it; the row {described(row)}")
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     if not isinstance(value, str):
         wrong_type(value, key, wanted="text or a number")
     if not value.strip():
-        misshapen(EMPTY_COLUMN, key, f"empty, and the template of {name} needs it", "write it, or remove the row")
+        misshapen(EMPTY_COLUMN, key, f"empty, and {asked_by} needs it", "write it, or remove the row")
     return value

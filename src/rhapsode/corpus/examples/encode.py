@@ -17,17 +17,23 @@ Tools = Sequence[Mapping[str, Any]]
 
 
 class Encoded(NamedTuple):
-    """Ids, whether each is learned, and what the sequence is to its example: answer, chosen, rejected, good, bad."""
+    """Ids, whether each is learned, and what the sequence is to its example.
+
+    That is answer, chosen, rejected, good, bad, or mismatched: what of the last is called learned is only looked at.
+    """
 
     ids: list[int]
     learned: list[bool]
     role: str
 
 
-def encode(example: Example, *, tokenizer: Tokenizer, stops: Collection[int]) -> list[Encoded]:
+def encode(
+    example: Example, *, tokenizer: Tokenizer, stops: Collection[int], other: Messages | None = None
+) -> list[Encoded]:
     """The sequences of an example; of a preference the chosen one first.
 
     Args:
+        other: an answer to something else, which feedback is followed by as the answer to its own prompt.
         stops: the ids that end an answer where the model is served.
 
     Raises:
@@ -47,6 +53,8 @@ def encode(example: Example, *, tokenizer: Tokenizer, stops: Collection[int]) ->
             found = [_answer(prompt, answer, tools, role, tokenizer) for role, answer in pair]
         case Feedback(prompt, completion, label, tools):
             found = [_answer(prompt, completion, tools, "good" if label else "bad", tokenizer)]
+            if other is not None:
+                found.append(_answer(prompt, other, tools, "mismatched", tokenizer))
         case _:
             ids = [*tokenizer.prefix, *tokenizer.encode(example.text), tokenizer.eos]
             return [Encoded(ids, [False, *[True] * (len(ids) - 1)], "answer")]

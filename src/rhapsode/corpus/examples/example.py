@@ -4,6 +4,8 @@ Each has a canonical JSON value, which is itself one of the shapes that are read
 """
 
 import json
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +15,19 @@ from rhapsode.text.chat import Message
 
 Messages = tuple[Message, ...]
 Tools = tuple[Mapping[str, Any], ...]
+_NOT_A_WORD = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Every answer in it is learned. `tools` are JSON Schemas of functions, in OpenAI's shape."""
+    """Every answer in it is learned. `tools` are JSON Schemas of functions, in OpenAI's shape.
+
+    `check` is what the last answer must pass (`check.py`); nobody learns it.
+    """
 
     messages: Messages
     tools: Tools = ()
+    check: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,7 @@ class Completion:
     prompt: str | Messages
     completion: str | Messages
     tools: Tools = ()
+    check: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +68,13 @@ class Text:
 
 
 Example = Conversation | Completion | Preference | Feedback | Text
+_MAY_BE_ABSENT = frozenset({"tools", "check"})
 
 
 def to_value(example: Example) -> dict[str, Any]:
     """The canonical JSON value. What the example has not, the value has not."""
     parts = {name: getattr(example, name) for name in type(example).__slots__}
-    return {name: _value(part) for name, part in parts.items() if name != "tools" or part}
+    return {name: _value(part) for name, part in parts.items() if name not in _MAY_BE_ABSENT or part}
 
 
 def _value(part: object) -> object:
@@ -89,7 +98,7 @@ def example_of(document: Document) -> Example:
 
 def said(example: Example) -> list[str]:
     """Everything that somebody says in it."""
-    parts = [getattr(example, name) for name in type(example).__slots__ if name not in ("tools", "label")]
+    parts = [getattr(example, name) for name in type(example).__slots__ if name not in ("tools", "check", "label")]
     return [text for part in parts for text in ([part] if isinstance(part, str) else [m.content for m in part])]
 
 
@@ -117,6 +126,12 @@ def opening(example: Example) -> str:
 def question(example: Example) -> str:
     """All that is said before the last answer; of a text, all of it."""
     return _before(example, is_last=True)
+
+
+def same_prompt(text: str) -> bytes:
+    """What two prompts have in common that differ in case, spaces or punctuation alone."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return (_NOT_A_WORD.sub(" ", folded).strip() or text).encode("utf-8", "surrogatepass")
 
 
 def _before(example: Example, *, is_last: bool) -> str:

@@ -42,6 +42,15 @@ class Found(NamedTuple):
     number: int
     example: Example | None
     faults: list[Fault]
+    group: str | None = None
+
+
+class Good(NamedTuple):
+    """An example, the number of its row, and what it belongs to, where a column says so."""
+
+    number: int
+    example: Example
+    group: str | None
 
 
 @dataclass
@@ -73,7 +82,11 @@ class Validated:
     repeats: Repeats = field(default_factory=Repeats)
 
     def examples(self) -> Iterator[tuple[int, Example]]:
-        """The good examples in their order, each with the number of its row.
+        """As `good`: the examples, each with the number of its row."""
+        return ((row.number, row.example) for row in self.good())
+
+    def good(self) -> Iterator[Good]:
+        """The good examples in their order.
 
         Raises:
             RhapsodeError: the file is not the one that was validated.
@@ -82,7 +95,7 @@ class Validated:
             raise RhapsodeError(f"{self.path} has changed since it was validated", "validate it again")
         for found in _found(self.path, shape_named(self.shape), self.columns, self.max_row_bytes, Counter()):
             if found.example is not None:
-                yield found.number, found.example
+                yield Good(found.number, found.example, found.group)
 
     def add(self, found: Found) -> None:
         self.num_rows += 1
@@ -101,6 +114,7 @@ def validate(
     shape: str | None = None,
     fields: Mapping[str, str] | None = None,
     templates: Mapping[str, str] | None = None,
+    group: str | None = None,
     drop_faults: bool = False,
     max_row_bytes: int = 64 * MiB,
 ) -> Validated:
@@ -111,13 +125,14 @@ def validate(
         shape: its shape; by default that of its first rows.
         fields: names of the file -> names of the shape, where they differ: {"question": "prompt"}.
         templates: names of the shape -> text with columns of the file: {"prompt": "Translate: {en}"}.
+        group: the file's name of the field whose equal values belong together; every row must have it.
         drop_faults: leave rows out that have a fault; else one fault refuses the file.
         max_row_bytes: rows that are longer are faults and never held in memory.
 
     Raises:
         RhapsodeError: there is a fault and `drop_faults` is off, no row is good, or the file cannot be read to its end.
     """
-    columns = columns_of(fields or {}, templates or {})
+    columns = columns_of(fields or {}, templates or {}, group)
     digest = digest_of(path)
     chosen = shape_named(shape) if shape is not None else _recognised(path, columns, max_row_bytes)
     result = Validated(path, chosen.name, columns, digest, max_row_bytes)
@@ -150,6 +165,7 @@ def _found(
             continue
         try:
             value = columns.read(row.value)
+            group = columns.group_of(row.value) if isinstance(row.value, dict) else None
         except Misshapen as error:
             yield Found(number, None, [_fault(number, row, error.problem)])
             continue
@@ -157,8 +173,9 @@ def _found(
         if wrong:
             yield Found(number, None, [_fault(number, row, columns.back(problem)) for problem in wrong])
         else:
-            unread_fields.update(unread(value, shape) | columns.unused(row.value))
-            yield Found(number, example, [])
+            not_read = unread(value, shape) | columns.unused(row.value)
+            unread_fields.update(not_read - ({columns.group.name} if columns.group else set()))
+            yield Found(number, example, [], group)
 
 
 def _judged(value: Any, shape: Shape) -> tuple[Example | None, list[Problem]]:

@@ -62,8 +62,9 @@ def _row(text: str, span: str, line: int) -> Row | Flaw:
     try:
         return Row(json.loads(text), span, text, line, 1)
     except json.JSONDecodeError as error:
-        place = (line + error.lineno - 1, error.colno)
-        return flaw(NOT_JSON, _say(error), span=span, shown=text, line=place[0], column=place[1])
+        # What breaks off does so at the end of its own line, not at the beginning of the next.
+        at = json.JSONDecodeError(error.msg, text, min(error.pos, len(text.rstrip("\r\n"))))
+        return flaw(NOT_JSON, _say(at), span=span, shown=text, line=line + at.lineno - 1, column=at.colno)
     except (ValueError, RecursionError) as error:
         return flaw(NOT_JSON, _say(error), span=span, shown=text, line=line)
 

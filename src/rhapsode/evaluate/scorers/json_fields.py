@@ -24,20 +24,20 @@ def json_fields(answer: str, wanted: str) -> float:
     right = _wanted(wanted)
     fence = _FENCED.match(answer)
     try:
-        said = Counter(_fields(parse(fence[1] if fence else answer), ()))
+        said = Counter(fields(parse(fence[1] if fence else answer)))
     except (ValueError, RecursionError):
         return 0.0
     return 2 * (said & right).total() / (said.total() + right.total())
 
 
-def _fields(value: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+def fields(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
     """Each field's place and what it is; an empty list or object is one too."""
     if isinstance(value, dict) and value:
         for key, part in value.items():
-            yield from _fields(part, (*place, key))
+            yield from fields(part, (*place, key))
     elif isinstance(value, list) and value:
         for part in value:
-            yield from _fields(part, (*place, "[]"))
+            yield from fields(part, (*place, "[]"))
     else:
         yield place, _shown(value)
 
@@ -54,6 +54,6 @@ def _shown(value: Any) -> str:
 @lru_cache(maxsize=1024)
 def _wanted(text: str) -> Counter[tuple[tuple[str, ...], str]]:
     try:
-        return Counter(_fields(parse(text), ()))
+        return Counter(fields(parse(text)))
     except (ValueError, RecursionError) as error:
         raise RhapsodeError(f"the wanted answer of a row is no JSON: {error}", "correct the row") from None

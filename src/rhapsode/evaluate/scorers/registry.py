@@ -5,11 +5,12 @@ Names are known without numpy, so that a recipe can be checked.
 
 import difflib
 import importlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rhapsode.core.errors import RhapsodeError
 
 if TYPE_CHECKING:
+    from rhapsode.evaluate.scorers.likelihoods import LikelihoodScorer
     from rhapsode.evaluate.scorers.scorer import Scorer
 
 _HERE = "rhapsode.evaluate.scorers"
@@ -21,6 +22,8 @@ class Known(NamedTuple):
     Attributes:
         argument: what must stand behind the name and a colon, if anything.
         is_of_labels: what is wanted is one of a few labels.
+        judges: answers that the model writes, or how likely it finds those of people: of preferences, or of feedback.
+        is_of_calls: tool calls are judged, of items that have tools; else words.
         needs: the objective of the only models that it judges: some do not write.
     """
 
@@ -28,6 +31,8 @@ class Known(NamedTuple):
     what: str
     argument: str = ""
     is_of_labels: bool = False
+    is_of_calls: bool = False
+    judges: Literal["answers", "preferences", "feedback"] = "answers"
     needs: str | None = None
 
 
@@ -54,7 +59,33 @@ SCORERS = {
         "ranks:discounted_gain", "discounted gain of a query's passage among the ten nearest", needs="embed"
     ),
     "unit_tests": Known("unit_tests:unit_tests", "programs that pass their tests"),
+    "tool_calls": Known(
+        "tool_calls:tool_calls", "answers that call what is wanted, and nothing else", is_of_calls=True
+    ),
+    "tool_fields": Known("tool_calls:tool_fields", "names and arguments of the wanted tool calls", is_of_calls=True),
+    "tool_schema": Known("tool_calls:tool_schema", "answers whose tool calls their tools would take", is_of_calls=True),
 }
+"""Of answers."""
+LIKELIHOODS = {
+    "pairs": Known("whole", "pairs of which the chosen answer is the likelier", judges="preferences"),
+    "pairs_per_token": Known(
+        "token", "pairs of which the chosen answer is the likelier, token by token", judges="preferences"
+    ),
+    "pairs_reward": Known(
+        "reward",
+        "pairs of which the chosen answer has become likelier than the rejected one, beside what both were before",
+        judges="preferences",
+    ),
+    "feedback_per_token": Known(
+        "token", "how often a good answer is likelier than a bad one, token by token", judges="feedback"
+    ),
+    "feedback_reward": Known(
+        "reward",
+        "how often a good answer has become likelier than a bad one, beside what both were before",
+        judges="feedback",
+    ),
+}
+"""Of how likely a model finds answers that people judged, by what of them is compared (`scorers/likelihoods.py`)."""
 
 
 def known(name: str) -> Known:
@@ -64,13 +95,14 @@ def known(name: str) -> Known:
         RhapsodeError: there is none, or its argument is missing or too much.
     """
     plain, colon, argument = name.partition(":")
-    if plain not in SCORERS:
-        near = difflib.get_close_matches(plain, SCORERS, n=1)
+    every = SCORERS | LIKELIHOODS
+    if plain not in every:
+        near = difflib.get_close_matches(plain, every, n=1)
         raise RhapsodeError(
             f"there is no scorer called {plain!r}",
-            f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(SCORERS)}",
+            f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(every)}",
         )
-    found = SCORERS[plain]
+    found = every[plain]
     if found.argument and not argument.strip():
         raise RhapsodeError(f"the scorer {plain!r} needs to know of what", f"write {plain}:{found.argument}")
     if colon and not found.argument:
@@ -79,16 +111,28 @@ def known(name: str) -> Known:
 
 
 def scorer(name: str) -> "Scorer":
-    """The scorer of this name.
+    """The scorer of answers of this name.
 
     Raises:
-        RhapsodeError: as `known`.
+        RhapsodeError: as `known`, or it judges no answers.
     """
     from rhapsode.evaluate.scorers.scorer import Mean
 
+    if known(name).judges != "answers":
+        raise RhapsodeError(f"{name} judges likelihoods and no answers", f"take one of {', '.join(SCORERS)}")
     module, _, attribute = known(name).where.partition(":")
     found = getattr(importlib.import_module(f"{_HERE}.{module}"), attribute)
     if not isinstance(found, type):
         return Mean(name, found)
     made: Scorer = found(name.partition(":")[2]) if known(name).argument else found()
     return made
+
+
+def likelihood_scorer(name: str) -> "LikelihoodScorer":
+    """The scorer of likelihoods of this name. Raises: RhapsodeError: as `known`, or it judges answers."""
+    from rhapsode.evaluate.scorers.likelihoods import MEASURES, Feedback, Pairs
+
+    if (found := known(name)).judges == "answers":
+        raise RhapsodeError(f"{name} judges answers and no likelihoods", f"take one of {', '.join(LIKELIHOODS)}")
+    measure = MEASURES[found.where]
+    return Pairs(name, measure) if found.judges == "preferences" else Feedback(name, measure)

@@ -127,12 +127,12 @@ def _listed(value: Any, path: str) -> list[Any]:
     return value
 
 
-def _same(a: Any) -> Any:
+def same(a: Any) -> Any:
     """Equal for values that JSON Schema takes for equal: 1 is 1.0, and true is not 1."""
     if isinstance(a, dict):
-        return ("object", frozenset((k, _same(v)) for k, v in a.items()))
+        return ("object", frozenset((k, same(v)) for k, v in a.items()))
     if isinstance(a, list):
-        return ("array", tuple(map(_same, a)))
+        return ("array", tuple(map(same, a)))
     return (isinstance(a, bool), a)
 
 
@@ -159,8 +159,8 @@ def _multiple(v: Any, of: Any) -> bool:
 
 
 def _one_of(values: Any) -> Check:
-    known = frozenset(map(_same, values))
-    return lambda v: _same(v) in known
+    known = frozenset(map(same, values))
+    return lambda v: same(v) in known
 
 
 def _required(names: Any) -> Check:
@@ -190,7 +190,7 @@ SIMPLE: Mapping[str, Callable[[Any], Check]] = {
     "maxItems": lambda n: _size(list, n, lambda a, b: a <= b),
     "minProperties": lambda n: _size(dict, n, lambda a, b: a >= b),
     "maxProperties": lambda n: _size(dict, n, lambda a, b: a <= b),
-    "uniqueItems": lambda yes: lambda v: not yes or not isinstance(v, list) or len({*map(_same, v)}) == len(v),
+    "uniqueItems": lambda yes: lambda v: not yes or not isinstance(v, list) or len({*map(same, v)}) == len(v),
 }
 """Keywords whose meaning is their own value; each makes its check, or raises TypeError, ValueError or KeyError."""
 STRUCTURAL = (

@@ -17,6 +17,8 @@ from rhapsode.evaluate.scorers.sandbox import LIMITS, Limits, Outcome, Walls, ru
 
 FAULT_BYTES = 4096
 """What a fault of 300 characters may take as JSON."""
+_FAILS = re.compile(r"\b(?:assert\b|raise\b|raises\b|unittest\b)|\.assert|def test_")
+_HINT = "give it a field check: a list of pieces of Python that raise what is wrong, or one piece"
 FENCE = re.compile(r"```(?:[Pp]ython3?|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 HARNESS = """
 import json, os, sys
@@ -98,11 +100,13 @@ def program_of(answer: str) -> str:
 
 
 def split_tests(wanted: str) -> list[str]:
-    """Raises: RhapsodeError: there is none."""
+    """Raises: RhapsodeError: there is none, or none that a program could fail."""
     try:
         found = json.loads(wanted)
     except ValueError:
         found = [wanted] if wanted.strip() else []
     if not isinstance(found, list) or not found or not all(isinstance(test, str) for test in found):
-        raise RhapsodeError("a row has no unit tests", "give it a JSON list of pieces of Python, or one piece")
+        raise RhapsodeError("a row has no unit tests", _HINT)
+    if not any(_FAILS.search(test) for test in found):
+        raise RhapsodeError("the unit tests of a row have no assert, so every program that runs would pass", _HINT)
     return found

@@ -225,4 +225,4 @@ def _slug(text: str) -> str:
 def _named(loaded: LoadedRecipe, name: str) -> LoadedRecipe:
     task = loaded.recipe.task.model_copy(update={"name": name})
     recipe = loaded.recipe.model_copy(update={"task": task})
-    return LoadedRecipe(recipe, loaded.path, loaded.base_dir, loaded.text, loaded.places, loaded.base)
+    return LoadedRecipe(recipe, loaded.path, loaded.base_dir, loaded.text, loaded.places, loaded.base, loaded.teacher)

@@ -16,6 +16,8 @@ from rhapsode.core.events import Event, read_events
 from rhapsode.evaluate.difference import Difference, difference
 from rhapsode.evaluate.evaluation import Evaluation, from_json
 from rhapsode.evaluate.repeats import Repeats, repeats
+from rhapsode.evaluate.task_evaluation import TaskEvaluation
+from rhapsode.evaluate.task_evaluation import from_json as task_from_json
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.sweep.members import Member, Sweep
 
@@ -54,6 +56,7 @@ class Outcome:
     seconds: float
     looks: tuple[Look, ...]
     evaluation: Evaluation | None
+    task: TaskEvaluation | None
     failure: str
 
     @property
@@ -67,6 +70,12 @@ class Outcome:
         if self.failure:
             return "failed"
         return "trained" if self.steps == self.planned.steps else "to do"
+
+    @property
+    def gate_passed(self) -> bool | None:
+        """Whether bits and answers are what is asked; None where nothing is."""
+        gates = [one.gate for one in (self.evaluation, self.task) if one is not None and one.gate is not None]
+        return all(gate.passed for gate in gates) if gates else None
 
     @property
     def tokens_per_second(self) -> float:
@@ -134,7 +143,7 @@ class Standing:
         planned, evaluation, behind = one.planned, one.evaluation, self.behind.get(one.name)
         measured = None
         if evaluation is not None:
-            row, gate = evaluation.model, evaluation.gate
+            row = evaluation.model
             measured = {
                 "bits_per_byte": row.bits_per_byte,
                 "low": row.low,
@@ -142,7 +151,7 @@ class Standing:
                 "confidence": evaluation.confidence,
                 "documents": row.documents,
                 "behind_best": {**behind._asdict(), "is_none": behind.is_none} if behind else None,
-                "gate_passed": gate.passed if gate else None,
+                "gate_passed": one.gate_passed,
             }
         return {
             "name": one.name,
@@ -175,13 +184,21 @@ def stand(sweep: Sweep, planned: Sequence[Planned], *, layout: Layout, failures:
     return Standing(sweep, outcomes, best, behind)
 
 
-def read_evaluation(run_dir: Path, *, plan: str) -> Evaluation | None:
+class Measured(NamedTuple):
+    """What a run's report tells: bits per byte, and where answers were judged, what they are worth."""
+
+    evaluation: Evaluation | None
+    task: TaskEvaluation | None
+
+
+def read_measured(run_dir: Path, *, plan: str) -> Measured:
     """What was measured under this plan, if it was."""
     path = run_dir / "report.json"
-    if not path.is_file():
-        return None
-    report = json.loads(path.read_text(encoding="utf-8"))
-    return from_json(report["evaluation"]) if report["plan"] == plan and "evaluation" in report else None
+    report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if report.get("plan") != plan:
+        return Measured(None, None)
+    evaluation, task = report.get("evaluation"), report.get("task")
+    return Measured(evaluation and from_json(evaluation), task and task_from_json(task))
 
 
 def _outcome(planned: Planned, run_dir: Path, failure: str) -> Outcome:
@@ -196,7 +213,7 @@ def _outcome(planned: Planned, run_dir: Path, failure: str) -> Outcome:
         tokens=tokens[last],
         seconds=sum(fields["seconds"] for fields in steps.values()),
         looks=tuple(Look(tokens[at], _number(f["bits_per_byte"])) for at, f in looks.items() if at in tokens),
-        evaluation=read_evaluation(run_dir, plan=planned.hash),
+        **read_measured(run_dir, plan=planned.hash)._asdict(),
         failure=failure,
     )
 

@@ -57,7 +57,7 @@ def result_rows(standing: Standing) -> Rows:
         columns["bits/byte"] = [_bits(one) for one in ranked]
         columns[f"{standing.confidence:.0%} interval"] = [_interval(one) for one in ranked]
         columns["behind the best"] = [_behind(one, standing) for one in ranked]
-        if any(one.evaluation and one.evaluation.gate for one in ranked):
+        if any(one.gate_passed is not None for one in ranked):
             columns["gate"] = [_gate(one) for one in ranked]
     columns["tokens"] = [format_count(one.tokens) for one in ranked]
     columns["time"] = [format_seconds(one.seconds) for one in ranked]
@@ -156,9 +156,7 @@ def _behind(one: Outcome, standing: Standing) -> str:
 
 
 def _gate(one: Outcome) -> str:
-    if one.evaluation is None or one.evaluation.gate is None:
-        return ""
-    return "passed" if one.evaluation.gate.passed else "not passed"
+    return "" if one.gate_passed is None else "passed" if one.gate_passed else "not passed"
 
 
 def _range(low: float | None, high: float | None, *, digits: int = 4) -> str:

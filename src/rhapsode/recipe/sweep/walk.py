@@ -18,7 +18,7 @@ from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.sweep.members import Sweep
 from rhapsode.recipe.sweep.page import write_page
-from rhapsode.recipe.sweep.standing import Planned, Standing, read_evaluation, stand
+from rhapsode.recipe.sweep.standing import Planned, Standing, read_measured, stand
 from rhapsode.train.forecast import Forecast
 from rhapsode.weights.checkpoint import checkpoints
 
@@ -81,7 +81,7 @@ def walk_sweep(
         tell(planned)
         standing = _write(stand(sweep, planned, layout=layout, failures=failures), room)
         for one in planned:
-            if resume and read_evaluation(layout.runs / one.name, plan=one.hash) is not None:
+            if resume and read_measured(layout.runs / one.name, plan=one.hash).evaluation is not None:
                 continue
             try:
                 walk_one(one.member.loaded)

@@ -7,7 +7,6 @@ on the teacher's answers or on the student's own; a share of the ordinary next-t
 
 from torch import Tensor
 
-from rhapsode.core.errors import RhapsodeError
 from rhapsode.kernels.cross_entropy import IGNORE, chunked_cross_entropy
 from rhapsode.kernels.divergence import chunked_divergence
 from rhapsode.kernels.scores import Projection
@@ -20,28 +19,28 @@ def distil(
     """Where a target is not IGNORE: how far the student's next token is from the teacher's.
 
     Args:
-        student, teacher: hidden states [..., D] of the same tokens; widths may differ.
+        student, teacher: hidden states [..., D] of the same tokens in one vocabulary; widths may differ. Rows that only
+            one of the projections has pad it, as models of one family often differ in: no token uses them.
         targets: [...], the tokens that stand there.
         beta: 0 the forward divergence, which covers all that the teacher would say; 1 the reverse one, which avoids
             what it would not; between them the Jensen-Shannon divergence.
         next_token: the share of the next-token loss in the whole, from 0 to 1.
-
-    Raises:
-        RhapsodeError: the two have other vocabularies.
     """
-    sizes = student.weight.shape[0], teacher.weight.shape[0]
-    if sizes[0] != sizes[1]:
-        raise RhapsodeError(
-            f"the student's vocabulary has {sizes[0]} entries and the teacher's {sizes[1]}",
-            "take a teacher with the student's own tokenizer; if it has that and only more padding, cut the padding",
-        )
     targets = targets.flatten()
     kept = (targets != IGNORE).nonzero().squeeze(1)
     student, teacher = (x._replace(hidden=x.hidden.flatten(0, -2).index_select(0, kept)) for x in (student, teacher))
-    divergence = chunked_divergence(student, teacher, beta=beta, temperature=temperature).sum()
+    known = min(len(student.weight), len(teacher.weight))
+    divergence = chunked_divergence(
+        _cut(student, known), _cut(teacher, known), beta=beta, temperature=temperature
+    ).sum()
     measures = {"divergence": divergence.detach()}
     if not next_token:
         return Loss(divergence, len(kept), measures)
     hard = chunked_cross_entropy(student.hidden, student.weight, targets[kept], softcap=student.softcap).total
     measures["next_token"] = hard.detach()
     return Loss((1 - next_token) * divergence + next_token * hard, len(kept), measures)
+
+
+def _cut(projection: Projection, rows: int) -> Projection:
+    """A slice would cost a gradient of all rows; mostly there is nothing to cut."""
+    return projection if len(projection.weight) == rows else projection._replace(weight=projection.weight[:rows])

@@ -4,6 +4,7 @@ The question is the instruction and, on a line of its own, the input, as LLaMA-F
 """
 
 from rhapsode.core.yaml import Key
+from rhapsode.corpus.examples.check import read_check
 from rhapsode.corpus.examples.example import Conversation
 from rhapsode.corpus.examples.fault import WRONG_TYPE, misshapen, wrong_type
 from rhapsode.corpus.examples.shapes.shape import Row, Shape, has
@@ -26,7 +27,7 @@ def convert(row: Row) -> Conversation:
     if not isinstance(given, str):
         wrong_type(given, (name,), wanted="text")
     messages += [Message(role="user", content=question), Message(role="assistant", content=given)]
-    return Conversation(tuple(messages))
+    return Conversation(tuple(messages), check=read_check(row.get("check")))
 
 
 def place(row: Row, key: Key) -> Key:
@@ -62,7 +63,7 @@ def _history(row: Row) -> list[list[str]]:
 SHAPE = Shape(
     name="alpaca",
     needs="instruction and output",
-    keys=frozenset({"instruction", "input", "output", "response", "system", "history"}),
+    keys=frozenset({"instruction", "input", "output", "response", "system", "history", "check"}),
     turns={},
     looks_like=looks_like,
     convert=convert,

@@ -1,6 +1,7 @@
 """`prompt` and `completion`: both text, which is learned as it stands, or messages."""
 
 from rhapsode.core.yaml import Key
+from rhapsode.corpus.examples.check import read_check
 from rhapsode.corpus.examples.example import Completion, Messages
 from rhapsode.corpus.examples.shapes.shape import Row, Shape, has
 from rhapsode.corpus.examples.shapes.turns import READ, read_tools, read_turns, source_key
@@ -12,13 +13,14 @@ def looks_like(row: Row) -> bool:
 
 
 def convert(row: Row) -> Completion:
-    prompt, completion = row.get("prompt"), row.get("completion")
+    prompt, completion, check = row.get("prompt"), row.get("completion"), read_check(row.get("check"))
     if isinstance(prompt, str) and isinstance(completion, str):
-        return Completion(prompt, completion)
+        return Completion(prompt, completion, check=check)
     return Completion(
         spoken(prompt, ("prompt",), role="user"),
         spoken(completion, ("completion",), role="assistant"),
         read_tools(row.get("tools"), ("tools",)),
+        check,
     )
 
 
@@ -35,13 +37,17 @@ def place(row: Row, key: Key) -> Key:
     value = row.get(str(key[0]))
     if len(key) == 1 or isinstance(value, str):
         return key[:1]
-    return source_key(value, key[:1], key[1:]) if isinstance(value, list | dict) and key[0] != "tools" else key
+    return (
+        source_key(value, key[:1], key[1:])
+        if isinstance(value, list | dict) and key[0] in ("prompt", "completion")
+        else key
+    )
 
 
 SHAPE = Shape(
     name="completion",
     needs="prompt and completion",
-    keys=frozenset({"prompt", "completion", "tools"}),
+    keys=frozenset({"prompt", "completion", "tools", "check"}),
     turns=dict.fromkeys(
         (
             "prompt",

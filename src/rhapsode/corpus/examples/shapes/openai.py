@@ -1,6 +1,7 @@
 """OpenAI's `messages`, with `tools` where there are any."""
 
 from rhapsode.core.yaml import Key
+from rhapsode.corpus.examples.check import read_check
 from rhapsode.corpus.examples.example import Conversation
 from rhapsode.corpus.examples.shapes.shape import Row, Shape, has
 from rhapsode.corpus.examples.shapes.turns import READ, read_tools, read_turns, source_key
@@ -11,7 +12,8 @@ def looks_like(row: Row) -> bool:
 
 
 def convert(row: Row) -> Conversation:
-    return Conversation(read_turns(row.get("messages"), ("messages",)), read_tools(row.get("tools"), ("tools",)))
+    messages, tools = read_turns(row.get("messages"), ("messages",)), read_tools(row.get("tools"), ("tools",))
+    return Conversation(messages, tools, read_check(row.get("check")))
 
 
 def place(row: Row, key: Key) -> Key:
@@ -21,7 +23,7 @@ def place(row: Row, key: Key) -> Key:
 SHAPE = Shape(
     name="openai",
     needs="messages",
-    keys=frozenset({"messages", "tools"}),
+    keys=frozenset({"messages", "tools", "check"}),
     turns=dict.fromkeys(("messages",), READ),
     looks_like=looks_like,
     convert=convert,

@@ -1,6 +1,7 @@
 """ShareGPT's `conversations`: turns of `from` and `value`, with `system` and `tools` beside them."""
 
 from rhapsode.core.yaml import Key
+from rhapsode.corpus.examples.check import read_check
 from rhapsode.corpus.examples.example import Conversation
 from rhapsode.corpus.examples.fault import wrong_type
 from rhapsode.corpus.examples.shapes.shape import Row, Shape, has
@@ -19,7 +20,7 @@ def convert(row: Row) -> Conversation:
         if not isinstance(system, str):
             wrong_type(system, ("system",), wanted="text")
         turns = (Message(role="system", content=system), *turns)
-    return Conversation(turns, read_tools(row.get("tools"), ("tools",)))
+    return Conversation(turns, read_tools(row.get("tools"), ("tools",)), read_check(row.get("check")))
 
 
 def place(row: Row, key: Key) -> Key:
@@ -32,7 +33,7 @@ def place(row: Row, key: Key) -> Key:
 SHAPE = Shape(
     name="sharegpt",
     needs="conversations",
-    keys=frozenset({"conversations", "system", "tools"}),
+    keys=frozenset({"conversations", "system", "tools", "check"}),
     turns=dict.fromkeys(("conversations",), READ),
     looks_like=looks_like,
     convert=convert,
