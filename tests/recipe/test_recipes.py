@@ -32,11 +32,14 @@ SETS = {
 }
 HELD_OUT = {
     "support-intents": 5500,
+    "intent-head": 5500,
     "clinical-notes": 200,
     "translate-en-de": 1000,
     "finance-sentiment": 690,
     "docstrings": 490,
+    "code-search": 490,
     "preference": 340,
+    "reward": 340,
     "arithmetic": 400,
     "arithmetic-grpo": 400,
 }

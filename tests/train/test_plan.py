@@ -10,7 +10,8 @@ from tests.conftest import make_spec
 
 from rhapsode.core.errors import PlanRefused
 from rhapsode.core.units import GiB
-from rhapsode.model.spec import ModelSpec
+from rhapsode.model.families.registry import with_head
+from rhapsode.model.spec import Head, ModelSpec
 from rhapsode.train.config import TrainConfig
 from rhapsode.train.objectives.balance import Balance
 from rhapsode.train.plan import Decision, TrainPlan
@@ -283,3 +284,21 @@ def test_a_settled_plan_is_whole(num_rows: int, share: float, epochs: float) -> 
     assert 0 <= plan.warmup_steps <= plan.steps
     assert plan.learning_rate > 0
     json.dumps(plan.as_json(), allow_nan=False)
+
+
+def test_heads_learn_from_examples_alone_in_steps_and_at_rates_of_their_own() -> None:
+    """A reward has no words to forget, and vectors want many to be told apart from."""
+    made: dict[str, Any] = {"base": "b", "num_rows": 200, "num_targets": 2_000, "budget": "1 epochs"}
+    rates = {
+        name: settled(**made, examples="preferences", objective=name, spec=spec)[0].learning_rate
+        for name, spec in (("dpo", SPEC), ("reward", with_head(SPEC, Head(("reward",)), pad=2)))
+    }
+    assert rates["reward"] == pytest.approx(10 * rates["dpo"])
+    few, many = (settled(**made, examples="answers", objective=name)[0] for name in ("classify", "embed"))
+    assert (few.batch_rows, many.batch_rows) == (2, 8)
+    with pytest.raises(PlanRefused, match="classify learns from answers, and the data is made of preferences"):
+        settled(**made, examples="preferences", objective="classify")
+    with pytest.raises(PlanRefused, match="learns from answers or preferences, and the data is text"):
+        settled(**made, objective="embed")
+    with pytest.raises(PlanRefused, match="compares all texts of a step, and 2 ranks"):
+        settled(**made, examples="answers", objective="embed", here=Here(ranks=2))

@@ -166,7 +166,8 @@ class Watcher:
             self._now = event.time
             self._move(fields)
         if event.kind == "validation":
-            self._bits = event.fields["bits_per_byte"]
+            is_of_bytes = event.fields.get("unit", "bits per byte") == "bits per byte"
+            self._bits = event.fields["bits_per_byte"] if is_of_bytes else None
 
     def finish(self) -> None:
         """Say the last word on the stage that runs, if one does."""

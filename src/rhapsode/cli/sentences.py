@@ -76,7 +76,8 @@ def _sign(character: str) -> str:
 
 
 def _look(fields: Mapping[str, Any]) -> str:
-    said = f"step {fields['step']}: {_bits(fields['bits_per_byte'])} bits per byte on held-out documents"
+    unit = fields.get("unit", "bits per byte")
+    said = f"step {fields['step']}: {_bits(fields['bits_per_byte'])} {unit} on held-out documents"
     by_source = fields.get("by_source") or {}
     if len(by_source) < 2:
         return said

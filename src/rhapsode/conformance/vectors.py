@@ -40,7 +40,7 @@ from rhapsode.kernels.attention import DenseAttend
 from rhapsode.model.decoder import Decoder
 from rhapsode.text.chat import render
 from rhapsode.text.tokenizer import Tokenizer
-from rhapsode.weights.directory import read_model, stop_tokens
+from rhapsode.weights.directory import read_model, read_spec, stop_tokens
 
 LONGEST_PROMPT = 128
 GREEDY = 16
@@ -53,7 +53,7 @@ ROWS = 32
 
 
 def add_conformance(directory: Path, *, events: Events | None = None, model: Decoder | None = None) -> None:
-    """Make `directory/conformance/`.
+    """Make `directory/conformance/`; of a model that does not write there is no evidence, as there are no words.
 
     Args:
         directory: a model directory that need not have a manifest yet.
@@ -66,6 +66,8 @@ def add_conformance(directory: Path, *, events: Events | None = None, model: Dec
         OSError: what the system said, for example that the disk is full.
     """
     events = events or Events()
+    if read_spec(directory).head is not None:
+        return
     events.emit("progress", stage="evidence", done=0, total=2, unit="steps")
     tokenizer = Tokenizer.load(directory)
     model = read_model(directory) if model is None else model.eval()

@@ -19,8 +19,9 @@ from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
 from rhapsode.core.manifest import Writing, digest, file_sha256, is_complete, read_manifest, value_sha256, writing
 from rhapsode.corpus.documents import Document, iter_documents
-from rhapsode.corpus.examples.encode import encode
-from rhapsode.corpus.examples.example import Messages, example_of, is_said, said
+from rhapsode.corpus.examples.encode import Encoded, encode
+from rhapsode.corpus.examples.example import Example, Messages, example_of, is_said, said
+from rhapsode.corpus.examples.heads import Purpose, encode_for
 from rhapsode.corpus.examples.mismatch import mismatched
 from rhapsode.corpus.new_tokens import extend_tokenizer, find_new_tokens, write_extended
 from rhapsode.corpus.sample import Sizes, choose, measure, take
@@ -47,6 +48,7 @@ def tokenise(
     events: Events,
     tokenizer_dir: Path | None = None,
     stops: Sequence[int] = (),
+    purpose: Purpose | None = None,
 ) -> Path:
     """Tokens of `corpus`, in a directory below `root`; made only if they are not there already.
 
@@ -61,6 +63,7 @@ def tokenise(
             asks for new tokens, it gets them (see `new_tokens.py`).
         stops: where the corpus holds examples, the ids that end an answer when the model is served; those of a
             vocabulary that is learned are known.
+        purpose: of examples for a model that does not write.
 
     Raises:
         RhapsodeError: the corpus is incomplete or has no training document, an example cannot be rendered or would be
@@ -71,6 +74,8 @@ def tokenise(
     recipe = config.model_dump(mode="json", exclude=left_out if config.is_extending else {*left_out, *NEW})
     if stops:
         recipe["stops"] = sorted(stops)
+    if purpose is not None:
+        recipe["purpose"] = purpose.as_json()
     if tokenizer_dir is not None:
         inputs["tokenizer"] = _tokenizer_digest(tokenizer_dir)
     code = {"rhapsode": __version__, "format": _FORMAT, "tokenizers": tokenizers.__version__}
@@ -79,15 +84,24 @@ def tokenise(
         read_manifest(path, kind=KIND)
         return path
     with writing(path, kind=KIND, inputs=inputs, recipe=recipe) as work:
-        _Making(corpus, config, work, events, stops).make(tokenizer_dir)
+        _Making(corpus, config, work, events, stops, purpose).make(tokenizer_dir)
     return path
 
 
 class _Making:
     """One tokens directory being made."""
 
-    def __init__(self, corpus: Path, config: TokensConfig, work: Writing, events: Events, stops: Sequence[int]) -> None:
+    def __init__(
+        self,
+        corpus: Path,
+        config: TokensConfig,
+        work: Writing,
+        events: Events,
+        stops: Sequence[int],
+        purpose: Purpose | None,
+    ) -> None:
         self.corpus, self.config, self.work, self.events, self.stops = corpus, config, work, events, stops
+        self.purpose = purpose
         self.family = read_manifest(corpus).facts.get("examples")
 
     def make(self, tokenizer_dir: Path | None) -> None:
@@ -103,6 +117,8 @@ class _Making:
         self.work.facts["dtype"] = token_dtype(tokenizer.vocab_size).name
         if self.family:
             self.work.facts["examples"] = self.family
+        if self.purpose:
+            self.work.facts["purpose"] = self.purpose.as_json()
         for split in SPLITS:
             self.work.facts[f"{split}_tokens"] = splits[split]["tokens"]
 
@@ -180,20 +196,27 @@ class _Making:
                 tally.add(entry)
         return {**tally.report(), "shards": writer.num_shards}
 
+    def encode(
+        self, example: Example, tokenizer: Tokenizer, stops: set[int], *, other: Messages | None
+    ) -> list[Encoded]:
+        if self.purpose is None:
+            return encode(example, tokenizer=tokenizer, stops=stops, other=other)
+        return encode_for(self.purpose, example, tokenizer=tokenizer, stops=stops)
+
     def examples(
         self, documents: Iterable[Document], tokenizer: Tokenizer, others: Mapping[str, Messages]
     ) -> Iterator[Entry]:
-        """Every sequence of every example; its bytes are those that are learned."""
+        """Every sequence of every example; its bytes are those that are learned, or one for a label."""
         stops = {*self.stops, tokenizer.eos, tokenizer.end_of_turn}
         for number, document in enumerate(documents):
             try:
                 example = example_of(document)
-                found = encode(example, tokenizer=tokenizer, stops=stops, other=others.get(document.id))
+                found = self.encode(example, tokenizer, stops, other=others.get(document.id))
             except RhapsodeError as error:
                 raise RhapsodeError(f"{document.source}: {error.message}", error.hint) from None
             self.work.facts["chat"] = self.work.facts.get("chat", False) or is_said(example)
             for one in found:
-                num_bytes = len(tokenizer.decode_bytes(compress(one.ids, one.learned)))
+                num_bytes = 1 if self.purpose else len(tokenizer.decode_bytes(compress(one.ids, one.learned)))
                 yield Entry(one.ids, document.id, document.source, num_bytes, one.learned, number, one.role)
 
 

@@ -8,8 +8,9 @@ import torch
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.engine.config import EngineConfig
 from rhapsode.engine.engine import Engine
+from rhapsode.engine.heads import refuse_head
 from rhapsode.text.tokenizer import Tokenizer
-from rhapsode.weights.directory import load_model, stop_tokens
+from rhapsode.weights.directory import load_model, read_spec, stop_tokens
 
 
 class Loaded(NamedTuple):
@@ -27,6 +28,7 @@ def load_engine(
     Raises:
         RhapsodeError: the directory is not a complete model, or its tokenizer has tokens that the model lacks.
     """
+    refuse_head(read_spec(directory).head, directory)
     model = load_model(directory, dtype=dtype).to(device)
     tokenizer = Tokenizer.load(directory)
     if tokenizer.rows_needed > model.spec.vocab_size:

@@ -56,6 +56,11 @@ def evaluate(
         RhapsodeError: nothing is held out, the tokens have ids that the model does not know, or the model gives no
             finite number.
     """
+    if model.spec.head is not None:
+        raise RhapsodeError(
+            f"{name} does not write: it {model.spec.head.purpose}, and has no bits per byte",
+            "`rhapsode run` judges it by evaluate.task.scorers",
+        )
     opened = Tokens.open(tokens)
     split, tokenizer = opened.split("validation"), Tokenizer.load(opened.tokenizer_dir)
     _require_known(split, model, where=tokens)

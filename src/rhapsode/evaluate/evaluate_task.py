@@ -7,16 +7,19 @@ from typing import NamedTuple
 import numpy as np
 
 from rhapsode.core.events import Events
+from rhapsode.engine.heads import LoadedHead
 from rhapsode.engine.load import Loaded
 from rhapsode.engine.sampling import Sampling
 from rhapsode.evaluate.answers import Answer, AsTrained, answer, write_answers
 from rhapsode.evaluate.config import EvaluateConfig, TaskEvaluationConfig
+from rhapsode.evaluate.evaluation import Evaluation
 from rhapsode.evaluate.figures import changes_of, gains_of, item_scores, scores_of
 from rhapsode.evaluate.forgetting import general_text
 from rhapsode.evaluate.general import GeneralText
 from rhapsode.evaluate.items import Item, draw
 from rhapsode.evaluate.judging import concerning, judge, require_business
 from rhapsode.evaluate.label_tables import confusions, label_scores, num_unknown
+from rhapsode.evaluate.picks import picks, way_of
 from rhapsode.evaluate.scorers.registry import known, scorer
 from rhapsode.evaluate.scorers.scorer import Judged, Scorer
 from rhapsode.evaluate.shots import Choice, best_prompt
@@ -27,8 +30,8 @@ from rhapsode.text.tool_calls import require_calls
 
 
 def evaluate_task(
-    before: Loaded | None,
-    after: Loaded,
+    before: Loaded | LoadedHead | None,
+    after: Loaded | LoadedHead,
     items: Sequence[Item],
     *,
     shots_from: Sequence[Item],
@@ -65,11 +68,11 @@ def evaluate_task(
     shots_from = concerning(names[:1], shots_from)
     asking = _Asking(held, [scorer(name) for name in names], config, config.task, events, answers_dir)
     before_found = None if before is None else asking.ask(before, asking.choose(before, shots_from), name="before")
-    choice = Choice(AsTrained(after.tokenizer), (), 0) if is_tuned else asking.choose(after, shots_from)
+    choice = as_trained(after) if is_tuned else asking.choose(after, shots_from)
     found = asking.ask(after, choice, name="after")
     then = before_found and before_found.judged
     changes = changes_of(asking.scorers, found.judged, then, held, confidence=config.confidence)
-    forgotten = general_text(before, after, general, config=config, events=events)
+    forgotten = _forgotten(before, after, general, config=config, events=events)
     has_labels = known(names[0]).is_of_labels
     wanted = [item.wanted for item in held]
     said = (found.texts, before_found and before_found.texts)
@@ -112,7 +115,9 @@ class _Asking(NamedTuple):
     def sampling(self) -> Sampling:
         return Sampling(max_tokens=self.task.max_tokens, temperature=self.task.temperature, seed=self.config.seed)
 
-    def choose(self, model: Loaded, shots_from: Sequence[Item]) -> Choice:
+    def choose(self, model: Loaded | LoadedHead, shots_from: Sequence[Item]) -> Choice:
+        if isinstance(model, LoadedHead):
+            return as_trained(model)
         return best_prompt(
             model.engine,
             model.tokenizer,
@@ -124,11 +129,16 @@ class _Asking(NamedTuple):
             events=self.events,
         )
 
-    def ask(self, model: Loaded, choice: Choice, *, name: str) -> _Found:
-        prompts, items = choice.prompts, self.items
-        said = answer(
-            *model, items, prompts=prompts, sampling=self.sampling, events=self.events, stage=f"answers {name}"
-        )
+    def say(self, model: Loaded | LoadedHead, choice: Choice, *, stage: str) -> list[Answer]:
+        """What it writes, or picks."""
+        if isinstance(model, LoadedHead):
+            return picks(model, self.items, events=self.events, stage=stage)
+        sampling, prompts = self.sampling, choice.prompts
+        return answer(*model, self.items, prompts=prompts, sampling=sampling, events=self.events, stage=stage)
+
+    def ask(self, model: Loaded | LoadedHead, choice: Choice, *, name: str) -> _Found:
+        items = self.items
+        said = self.say(model, choice, stage=f"answers {name}")
         if self.answers_dir is not None:
             write_answers(self.answers_dir / f"{name}.jsonl", items, said)
         texts = [one.text for one in said]
@@ -139,6 +149,14 @@ class _Asking(NamedTuple):
         is_of_labels = known(self.scorers[0].name).is_of_labels
         unknown = num_unknown([item.wanted for item in items], texts) if is_of_labels else None
         return _Found(texts, judged, _summary(choice, said, scores, unknown=unknown))
+
+
+def as_trained(model: Loaded | LoadedHead) -> Choice:
+    """Asked as it was trained; what does not write is called by its own way."""
+    way = AsTrained(model.tokenizer)
+    if isinstance(model, LoadedHead):
+        way.name = way_of(model)
+    return Choice(way, (), 0)
 
 
 def _summary(choice: Choice, said: Sequence[Answer], scores: tuple[Score, ...], *, unknown: int | None) -> Answered:
@@ -153,6 +171,19 @@ def _summary(choice: Choice, said: Sequence[Answer], scores: tuple[Score, ...], 
         empty=sum(not one.text.strip() for one in said),
         unknown=unknown,
     )
+
+
+def _forgotten(
+    before: Loaded | LoadedHead | None,
+    after: Loaded | LoadedHead,
+    texts: Sequence[GeneralText] | None,
+    *,
+    config: EvaluateConfig,
+    events: Events,
+) -> Evaluation | None:
+    if isinstance(before, LoadedHead) or isinstance(after, LoadedHead):
+        return None  # it forgot how to write altogether
+    return general_text(before, after, texts, config=config, events=events)
 
 
 def _examples(

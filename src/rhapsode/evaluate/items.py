@@ -38,6 +38,7 @@ class Item(NamedTuple):
         wanted: the answer that the row has, tool calls as our ChatML writes them.
         check: what the row has beside it (`corpus/examples/check.py`), empty where there is nothing.
         calls: what `wanted` calls.
+        rejected: an answer that nobody wants, where the row has one.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Item(NamedTuple):
     tools: Tools = ()
     check: str = ""
     calls: tuple[Function, ...] = ()
+    rejected: str = ""
 
     @property
     def shown(self) -> str:
@@ -131,7 +133,9 @@ def item_of(example: Example, *, name: str, group: str | None = None) -> Item | 
     if asked is None:
         return None
     check = example.check if isinstance(example, Conversation | Completion) else ""
-    return Item(name, group_of(example, group), *asked, tools, check)
+    unwanted = _last_words(example.rejected) if isinstance(example, Preference) else None
+    rejected = unwanted[1] if unwanted else ""
+    return Item(name, group_of(example, group), *asked, tools, check, rejected=rejected)
 
 
 def group_of(example: Example, group: str | None) -> str:

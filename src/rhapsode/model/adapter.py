@@ -86,7 +86,7 @@ def token_rows(spec: ModelSpec, adapter: AdapterSpec) -> dict[str, str]:
             f"the adapter has a row for the token {beyond[0]:,}, the model {spec.vocab_size:,} rows, from 0",
             "name the model that the adapter was trained on",
         )
-    owners = ("embedding",) if spec.tied else ("embedding", "head")
+    owners = ("embedding",) if spec.tied or spec.head is not None else ("embedding", "head")
     names = {f"{owner}.rows": parts(f"{owner}.weight", spec)[0].name.removesuffix(".weight") for owner in owners}
     return names if adapter.tokens else {}
 
@@ -117,13 +117,23 @@ def adapt(model: Decoder, adapter: AdapterSpec, *, seed: int, storage: Storage |
         module.add(target.name, target.place, rank=adapter.rank, kind=adapter.kind, dtype=dtype, random=random)
     if has_rows:
         _train_rows(model, adapter.tokens)
+    for name in whole(model.spec):
+        model.get_parameter(name).requires_grad_()
+
+
+def whole(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """The decoder's own parameters that are learned whole beside an adapter, with their shapes: a head for labels."""
+    name = "head.weight"
+    return {name: shapes(spec)[name]} if spec.head is not None and spec.head.labels else {}
 
 
 def _train_rows(model: Decoder, tokens: Sequence[int]) -> None:
-    embedding, head = model.embedding.weight, model.head.weight
-    trained = TrainedEmbedding(embedding, tokens)
+    """Those of the embedding, and of the projection to the vocabulary where the model writes."""
+    trained = TrainedEmbedding(model.embedding.weight, tokens)
     model.set_submodule("embedding", trained)
-    model.set_submodule("head", TiedHead(trained) if model.spec.tied else TrainedRows(head, tokens))
+    if model.spec.head is None:
+        head = model.head.weight
+        model.set_submodule("head", TiedHead(trained) if model.spec.tied else TrainedRows(head, tokens))
 
 
 def freeze(model: Decoder, *, storage: Storage | None = None) -> None:

@@ -110,7 +110,8 @@ class Decoder(nn.Module):
         self.positions = _embedding(spec.context, spec.width) if spec.learned_positions else None
         self.layers = nn.ModuleList(Block(spec, index) for index in range(len(spec.layers)))
         self.norm = make_norm(spec, spec.width)
-        self.head = Linear(spec.width, spec.vocab_size, bias=False)
+        if spec.num_scores:  # what gives vectors has no head
+            self.head = Linear(spec.width, spec.num_scores, bias=False)
         if spec.tied:
             self.head.weight = self.embedding.weight
 
@@ -148,7 +149,7 @@ class Decoder(nn.Module):
         return x_ND
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
-        """hidden [..., D] -> scores [..., V] in float32 (float64 stays)."""
+        """hidden [..., D] -> scores [..., V] of tokens, or of labels, in float32 (float64 stays)."""
         scores_NV = linear(hidden_ND, self.head.weight)
         return finish_scores(scores_NV.to(torch.promote_types(scores_NV.dtype, torch.float32)), self.spec)
 

@@ -12,6 +12,9 @@ from rhapsode.model.families.names import Names
 from rhapsode.model.families.registry import FAMILIES
 from rhapsode.model.spec import ModelSpec
 
+SCORES = ("score",)
+"""The matrix of a head for labels, whatever the family calls its projection to the vocabulary."""
+
 
 class Part(NamedTuple):
     """A tensor on disk: `rows` rows of a parameter, which lie transposed if `is_transposed`."""
@@ -89,7 +92,7 @@ def disk_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
 def _modules(names: Names, module: str, spec: ModelSpec) -> tuple[str, tuple[str, ...], int]:
     """What the names begin with, the modules on disk, and how often they repeat."""
     if not module.startswith("layers."):
-        return "", names.outside[module], 1
+        return "", SCORES if module == "head" and spec.head is not None else names.outside[module], 1
     _, index, inner = module.split(".", 2)
     experts = spec.layers[int(index)].experts
     repeated = experts.count if experts and inner.startswith("ffn.experts") else 1

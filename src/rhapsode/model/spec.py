@@ -14,6 +14,27 @@ from rhapsode.model.rope import Rope
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 Norm = Literal["rms", "rms_offset", "layer"]
 QKNorm = Literal["head", "all"]
+Pooling = Literal["last", "mean"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a model that does not write has in place of the projection to the vocabulary.
+
+    Attributes:
+        labels: a score for each of them, of a sequence's last token; without any, the model gives vectors.
+        pooling: the tokens whose mean is a sequence's vector: all of them, or the last one alone.
+    """
+
+    labels: tuple[str, ...] = ()
+    pooling: Pooling = "last"
+
+    @property
+    def purpose(self) -> str:
+        """What the model does, to stand behind "it"."""
+        if not self.labels:
+            return "turns texts into vectors"
+        return "gives answers a reward" if len(self.labels) == 1 else f"tells {len(self.labels)} labels apart"
 
 
 @dataclass(frozen=True)
@@ -69,6 +90,7 @@ class ModelSpec:
         attention_scale: what products of queries and keys are multiplied with.
         attention_softcap, logit_softcap: c tanh(x / c) of those products, and of the final scores.
         embedding_scale, residual_scale, logit_scale: multiply the embedding, what a block adds, the final scores.
+        head: what stands in place of that projection; None is a model that writes.
         config: the `config.json` this was read from, which is what is written again.
     """
 
@@ -99,7 +121,13 @@ class ModelSpec:
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
     logit_scale: float = 1.0
+    head: Head | None = None
     config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def num_scores(self) -> int:
+        """What the model gives a score to: every token, or every label."""
+        return self.vocab_size if self.head is None else len(self.head.labels)
 
     @cached_property
     def matrix_parameters(self) -> int:
@@ -115,7 +143,7 @@ class ModelSpec:
         matrices = sum(
             self._layer_matrices(layer, experts=layer.experts.count if layer.experts else 1) for layer in self.layers
         )
-        embeddings = self.vocab_size * self.width * (1 if self.tied else 2)
+        embeddings = self.width * (self.vocab_size + (0 if self.tied else self.num_scores))
         positions = self.context * self.width if self.learned_positions else 0
         return matrices + embeddings + positions + self._vectors
 
@@ -124,7 +152,7 @@ class ModelSpec:
 
         A window shorter than the context counts as it is: a token sees at most so many.
         """
-        projections = 6 * (self.matrix_parameters + self.vocab_size * self.width)
+        projections = 6 * (self.matrix_parameters + self.num_scores * self.width)
         seen = sum(_mean_seen(context, layer.window) for layer in self.layers)
         return projections + 12 * seen * self.heads * self.head_dim
 

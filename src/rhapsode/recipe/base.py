@@ -11,6 +11,7 @@ from rhapsode.core.manifest import digest, is_complete, read_manifest
 from rhapsode.model.families.registry import spec_from_config
 from rhapsode.model.spec import ModelSpec
 from rhapsode.weights.json_file import read_object
+from rhapsode.weights.sentence_files import with_pooling
 
 PAPERS = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*", "*TERMS*")
 """What a publisher asks to be passed on with every copy, and with what is made from it."""
@@ -88,6 +89,6 @@ def _title(name: str, *, source: str) -> str:
 
 def _spec(directory: Path) -> ModelSpec:
     try:
-        return spec_from_config(read_object(directory / "config.json"))
+        return with_pooling(spec_from_config(read_object(directory / "config.json")), directory)
     except RhapsodeError as error:
         raise RhapsodeError(f"{directory}: {error.message}", error.hint) from None

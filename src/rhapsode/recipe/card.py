@@ -25,12 +25,7 @@ Documents are cleaned, deduplicated and split before anything is sampled; held-o
 
 ## Use
 
-What this model writes is a draft for a person to check. It invents facts, repeats what its training text says, right or
-wrong, and may repeat parts of that text word for word.
-
-    rhapsode chat {path}
-
-or `transformers.AutoModelForCausalLM.from_pretrained(...)`.
+{use}
 
 ## Evidence
 
@@ -38,7 +33,22 @@ or `transformers.AutoModelForCausalLM.from_pretrained(...)`.
 - `manifest.json` holds the sha256 of every file here and of everything it was made from
 - measurements of the finished model are in `report.json` and `report.html` of the run
 """
+WRITES = """\
+What this model writes is a draft for a person to check. It invents facts, repeats what its training text says, right or
+wrong, and may repeat parts of that text word for word.
+
+    rhapsode chat {path}
+
+or `transformers.AutoModelForCausalLM.from_pretrained(...)`."""
+HEADED = """\
+This model does not write: it {purpose}. What it says is a suggestion; where it matters, a person checks it.
+
+    rhapsode serve {path}
+
+and ask {endpoint}, or `{reader}`."""
 SCRATCH = "A {family}-shaped decoder of {parameters} parameters, trained from scratch by Rhapsode."
+PIPELINES = {None: "text-generation", True: "text-classification", False: "sentence-similarity"}
+"""What hubs call models that write, that have labels, and that give vectors."""
 BASED = """\
 Trained further by Rhapsode from {base}, a {family} model of {parameters} parameters (manifest `{sha256}`). Its licence,
 {licence}, holds for this model too{papers}."""
@@ -63,20 +73,31 @@ def card_text(plan: Plan, state: TrainingState) -> str:
         steps=plan.train.steps,
         tokens=format_count(state.tokens),
         sources=sources,
-        path=f"out/runs/{task.name}",
+        use=_use(plan),
         plan=plan.hash,
     )
     return f"---\n{write_yaml({k: v for k, v in _front(plan).items() if v})}---\n\n{body}"
 
 
+def _use(plan: Plan) -> str:
+    path, head = f"out/runs/{plan.recipe.task.name}", plan.train.spec.head
+    if head is None:
+        return WRITES.format(path=path)
+    if head.labels:
+        endpoint, reader = "`/classify`", "transformers.AutoModelForSequenceClassification.from_pretrained(...)"
+    else:
+        endpoint, reader = "`/v1/embeddings`", "sentence_transformers.SentenceTransformer(...)"
+    return HEADED.format(purpose=head.purpose, path=path, endpoint=endpoint, reader=reader)
+
+
 def _front(plan: Plan) -> dict[str, Any]:
-    task = plan.recipe.task
+    task, head = plan.recipe.task, plan.train.spec.head
     return {
         "language": task.languages,
         **_licence(plan.licence),
         "base_model": plan.base and plan.base.title,
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
+        "library_name": "transformers" if head is None or head.labels else "sentence-transformers",
+        "pipeline_tag": PIPELINES[None if head is None else bool(head.labels)],
         "tags": ["rhapsode", plan.train.spec.family],
     }
 

@@ -14,7 +14,8 @@ from rhapsode.core.events import Events
 from rhapsode.core.manifest import digest, read_manifest, writing
 from rhapsode.core.report import Block, Definitions, Heading, Report
 from rhapsode.corpus.tokens import Tokens
-from rhapsode.engine.load import load_engine
+from rhapsode.engine.heads import LoadedHead, load_head
+from rhapsode.engine.load import Loaded, load_engine
 from rhapsode.evaluate.config import EvaluateConfig
 from rhapsode.evaluate.evaluate import evaluate
 from rhapsode.evaluate.evaluate_likelihoods import evaluate_likelihoods
@@ -31,7 +32,7 @@ from rhapsode.recipe.report import bits_blocks
 from rhapsode.recipe.report_task import task_blocks
 from rhapsode.recipe.tokens import make_corpus, make_tokens
 from rhapsode.text.tokenizer import Tokenizer
-from rhapsode.weights.directory import load_model
+from rhapsode.weights.directory import load_model, read_spec
 
 ANSWERS = "answers"
 KIND = "evaluation"
@@ -114,8 +115,8 @@ def judge(
         RhapsodeError: as `evaluate_task` or `evaluate_likelihoods`.
     """
     assert config.task is not None, "there are scorers"
-    models = None if before is None else load_engine(before), load_engine(after)
     if config.task.judges != "answers":
+        models = None if before is None else load_engine(before), load_engine(after)
         split = Tokens.open(asked.tokens).split("validation")
         return evaluate_likelihoods(
             *models,
@@ -131,7 +132,8 @@ def judge(
         items_of(asked.corpus, split=split, events=events, with_calls=with_calls) for split in ("validation", "train")
     )
     return evaluate_task(
-        *models,
+        None if before is None else _before(before, like=after),
+        load_engine(after) if read_spec(after).head is None else load_head(after),
         held,
         shots_from=training,
         config=config,
@@ -139,6 +141,19 @@ def judge(
         answers_dir=answers_dir,
         is_tuned=read_manifest(after).facts.get("objective") not in (None, "next_token"),
     )
+
+
+def _before(directory: Path, *, like: Path) -> Loaded | LoadedHead | None:
+    """A model in the best way it can be asked what another one is: in words for a label, else as it is.
+
+    It gives vectors without having learned to. A reward it cannot give, unless it has that head already.
+    """
+    own, head = (read_spec(model).head for model in (directory, like))
+    if head is None or (own is None and len(head.labels) > 1):
+        return load_engine(directory)
+    if head.labels:
+        return load_head(directory) if own == head else None
+    return load_head(directory, head=head if own is None or own.labels else own)
 
 
 def _write(folder: Path, purpose: str, sides: Sides, found: Compared, inputs: Mapping[str, str]) -> None:

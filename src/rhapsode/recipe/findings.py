@@ -26,30 +26,16 @@ from rhapsode.weights.directory import load_model
 
 
 class Findings(NamedTuple):
-    """Bits per byte, words of its own, and where the recipe names scorers, what its answers are worth."""
+    """Bits per byte and words of its own, if it writes; and what its answers are worth, if the recipe names scorers."""
 
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     spoken: list[Spoken]
     task: TaskEvaluation | None
 
 
 def evaluate_run(walk: Walk, plan: Plan, model: Path) -> Findings:
     """Measure the model, let it speak, judge its answers, and write report.json and report.html."""
-    with stage("evaluate", walk.events):
-        found = evaluate(
-            load_model(model),
-            plan.data.tokens.path,
-            corpus=plan.corpus,
-            config=plan.recipe.evaluate,
-            root=walk.layout.baselines,
-            events=walk.events,
-            context=plan.train.context,
-            begin=plan.train.begin,
-            base=plan.before and plan.before.base.directory,
-            base_tokens=plan.before and plan.before.tokens.path,
-            name=plan.name,
-        )
-        spoken = speak(plan, model)
+    found, spoken = (None, []) if plan.train.spec.head is not None else _written(walk, plan, model)
     task = None
     if plan.recipe.evaluate.task is not None:
         with stage("answers", walk.events):
@@ -67,6 +53,24 @@ def evaluate_run(walk: Walk, plan: Plan, model: Path) -> Findings:
     return findings
 
 
+def _written(walk: Walk, plan: Plan, model: Path) -> tuple[Evaluation, list[Spoken]]:
+    with stage("evaluate", walk.events):
+        found = evaluate(
+            load_model(model),
+            plan.data.tokens.path,
+            corpus=plan.corpus,
+            config=plan.recipe.evaluate,
+            root=walk.layout.baselines,
+            events=walk.events,
+            context=plan.train.context,
+            begin=plan.train.begin,
+            base=plan.before and plan.before.base.directory,
+            base_tokens=plan.before and plan.before.tokens.path,
+            name=plan.name,
+        )
+        return found, speak(plan, model)
+
+
 def _write(run_dir: Path, plan: Plan, model: Path, findings: Findings) -> None:
     events = read_events(run_dir / "events.jsonl")
     found, spoken, task = findings
@@ -74,7 +78,9 @@ def _write(run_dir: Path, plan: Plan, model: Path, findings: Findings) -> None:
         card = (model / CARD).read_text(encoding="utf-8").partition(HEADING)[0].rstrip()
         write_card(model, f"{card}\n\n{task_section(task)}")
     write_report(run_dir, plan=plan, model=model, evaluation=found, spoken=spoken, task=task, events=events)
-    result: dict[str, Any] = {"plan": plan.hash, "model": model.name, "evaluation": found.as_json()}
+    result: dict[str, Any] = {"plan": plan.hash, "model": model.name}
+    if found is not None:
+        result["evaluation"] = found.as_json()
     if task is not None:
         result["task"] = task.as_json()
     result["samples"] = [asdict(sample) for sample in spoken]

@@ -26,6 +26,7 @@ from rhapsode.core.manifest import is_complete, read_manifest, value_sha256, wri
 from rhapsode.core.report import Report
 from rhapsode.corpus.config import Source
 from rhapsode.corpus.examples.config import ExampleSource
+from rhapsode.corpus.examples.heads import purpose_of
 from rhapsode.corpus.packing import Packing
 from rhapsode.corpus.prompts import WithPrompts, count_targets
 from rhapsode.corpus.sources import expand
@@ -186,6 +187,7 @@ def make_plan(
             data.tokenizer,
             count=SAMPLES,
             begin=train.begin,
+            purpose=purpose_of(known) if (known := tokens.manifest.facts.get("purpose")) else None,
             prompts=_prompts(recipe, tokens),
         ),
         settled=_settle(recipe, corpus, data, train, ranks),

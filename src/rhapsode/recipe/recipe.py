@@ -11,11 +11,12 @@ from rhapsode.core.yaml import Key, write_yaml
 from rhapsode.corpus.config import DataConfig
 from rhapsode.corpus.tokens_config import LEARNED, NEW
 from rhapsode.evaluate.config import ASKING, EvaluateConfig
+from rhapsode.evaluate.scorers.registry import SCORERS, known
 from rhapsode.model.config import FROM_SCRATCH, ModelConfig
 from rhapsode.recipe.launch import LaunchConfig
 from rhapsode.recipe.task import TaskConfig
 from rhapsode.train.config import TrainConfig
-from rhapsode.train.objectives.config import GrpoConfig
+from rhapsode.train.objectives.config import HEADS, GrpoConfig
 
 
 def _check_values(values: list[Any]) -> list[Any]:
@@ -115,6 +116,7 @@ class Recipe(Config):
             if getattr(self.evaluate.gate, name) is not None and self.model.base is None:
                 why = "a model from scratch has none before it to compare with; leave it out, or name model.base"
                 yield ("evaluate", "gate", name), why
+        yield from self._of_heads()
         if train.adapter is not None and self.model.base is None:
             yield (
                 ("train", "adapter"),
@@ -124,6 +126,21 @@ class Recipe(Config):
             yield ("train", "batch_tokens"), "a step is train.objective.prompts prompts with answers; leave it out"
         if train.storage is not None and train.adapter is None:
             yield ("train", "storage"), "without train.adapter no weight is frozen; leave it out, or train an adapter"
+
+    def _of_heads(self) -> Iterator[tuple[Key, str]]:
+        """A head without trained weights, what only models that write have, and scorers of other models."""
+        objective = "sft" if self.train.objective is None else self.train.objective.name
+        if objective in HEADS:
+            if self.model.base is None:
+                yield ("train", "objective"), "a head stands upon trained weights; name model.base, or leave it out"
+            for name, what in (("below_best_baseline", "bits per byte"), ("general", "bits on general text")):
+                if getattr(self.evaluate.gate, name) is not None:
+                    yield ("evaluate", "gate", name), f"a model that does not write has no {what}; leave it out"
+            if self.task.prompts:
+                yield ("task", "prompts"), "a model that does not write goes on with nothing; leave it out"
+        for name in () if self.evaluate.task is None else self.evaluate.task.scorers:
+            if why := _unfit(name, objective):
+                yield ("evaluate", "task", "scorers"), why
 
     def _of_likelihoods(self) -> Iterator[tuple[Key, str]]:
         """Keys about answers that the model writes, where it writes none; and a comparison with nothing."""
@@ -135,6 +152,20 @@ class Recipe(Config):
         if task.compares and (self.model.base is None or "base" not in self.evaluate.baselines):
             why = f"{task.compares} compares with the base; name model.base, and base among evaluate.baselines"
             yield ("evaluate", "task", "scorers"), why
+
+
+def _unfit(scorer: str, objective: str) -> str:
+    """Why a scorer has nothing to judge in what comes of the objective; empty if it has."""
+    found = known(scorer)
+    if found.needs is not None:
+        if found.needs == objective:
+            return ""
+        return f"{scorer} judges models of train.objective {found.needs}, and this is {objective}; name another scorer"
+    if objective not in HEADS or (objective == "classify" and found.judges == "answers" and not found.is_of_calls):
+        return ""
+    own = [name for name in SCORERS if known(name).needs == objective] or ["accuracy", "macro_f1"]
+    what = "tool calls" if found.is_of_calls else "labels and words" if found.judges == "answers" else "likelihoods"
+    return f"{scorer} judges {what}, of which train.objective {objective} makes none; name one of {', '.join(own)}"
 
 
 def dump_recipe(recipe: Recipe) -> str:

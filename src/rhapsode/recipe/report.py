@@ -49,7 +49,7 @@ def write_report(
     *,
     plan: Plan,
     model: Path,
-    evaluation: Evaluation,
+    evaluation: Evaluation | None,
     spoken: Sequence[Spoken],
     task: TaskEvaluation | None,
     events: Sequence[Event],
@@ -58,7 +58,7 @@ def write_report(
     steps = last_of_each(events, "step")
     blocks: list[Block] = [
         *([] if task is None else task_blocks(task)),
-        *_quality(plan, evaluation, steps),
+        *([] if evaluation is None else _quality(plan, evaluation, steps)),
         *learning(events, clip=plan.train.clip),
         *_samples(spoken),
         *_data(plan),

@@ -56,7 +56,8 @@ def _held_out(looks: Sequence[Event]) -> list[Block]:
             Series(source, at, [_value(look.fields.get("by_source", {}), source) for look in looks])
             for source in sources[: STYLES - 1]
         ]
-    return [line_chart(lines, x_label="step", y_label="bits per byte", title="Held-out text while training")]
+    unit = looks[-1].fields.get("unit", "bits per byte")
+    return [line_chart(lines, x_label="step", y_label=unit, title="Held-out text while training")]
 
 
 def _rewards(steps: Sequence[Event], looks: Sequence[Event]) -> list[Block]:

@@ -271,6 +271,7 @@ def merge_run(walk: Walk, plan: Plan, adapter: Path) -> Path:
             adapter,
             out,
             storage=plan.train.storage,
+            spec=plan.train.spec,
             tokenizer_dir=plan.data.tokens.tokenizer_dir,
             facts=known,
             prove=prove,
@@ -315,9 +316,9 @@ def _evidence(plan: Plan) -> Evidence:
     return Evidence({**inputs, "base": base.sha256}, recipe, card, facts, papers, str(base.directory.absolute()))
 
 
-def check_gate(evaluation: Evaluation, task: TaskEvaluation | None = None) -> None:
+def check_gate(evaluation: Evaluation | None, task: TaskEvaluation | None = None) -> None:
     """Raises GateNotPassed if the recipe asks for more than the model reached, in bits per byte or in answers."""
-    gates = [evaluation.gate, None if task is None else task.gate]
+    gates = [None if found is None else found.gate for found in (evaluation, task)]
     if missed := [gate.sentence for gate in gates if gate is not None and not gate.passed]:
         raise GateNotPassed(
             f"the gate is not passed: {'; '.join(missed)}",

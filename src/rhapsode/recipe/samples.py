@@ -1,11 +1,12 @@
 """Rows of training data as the model will see them: their sequences, token by token, and where there is loss."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from rhapsode.corpus.examples.heads import Purpose
 from rhapsode.corpus.packing import NO_TARGET, Ints, Packing, Rows, batch
 from rhapsode.corpus.prompts import WithPrompts
 from rhapsode.corpus.tokens import MISMATCHED, TokenSplit
@@ -35,20 +36,34 @@ class Sample(NamedTuple):
 
 
 def render_samples(
-    split: TokenSplit, packing: Packing, tokenizer: Tokenizer, *, count: int, begin: int | None, prompts: float
+    split: TokenSplit,
+    packing: Packing,
+    tokenizer: Tokenizer,
+    *,
+    count: int,
+    begin: int | None,
+    prompts: float,
+    purpose: Purpose | None = None,
 ) -> list[Sample]:
-    """`count` rows, evenly spread; `prompts` is the share of them that is learned."""
+    """`count` rows, evenly spread.
+
+    Args:
+        prompts: the share of them that is learned.
+        purpose: of a model that does not write: what its targets are called.
+    """
     shown = range(0, packing.num_rows, max(1, packing.num_rows // count))[:count]
-    learned = WithPrompts(split, prompts)
+    learned, name = WithPrompts(split, prompts), tokenizer.show if purpose is None else purpose.shown
     chosen = ((row, batch(learned, packing, [row], pad=tokenizer.pad, begin=begin)) for row in shown)
-    return [_render(row, rows, split, packing, tokenizer) for row, rows in chosen]
+    return [_render(row, rows, split, packing, tokenizer, name=name) for row, rows in chosen]
 
 
-def _render(row: int, rows: Rows, split: TokenSplit, packing: Packing, tokenizer: Tokenizer) -> Sample:
+def _render(
+    row: int, rows: Rows, split: TokenSplit, packing: Packing, tokenizer: Tokenizer, *, name: Callable[[int], str]
+) -> Sample:
     if MISMATCHED in split.roles:
         rows.targets[rows.branches % 2 == 0] = NO_TARGET  # they are only looked at
     shown = SHOWN_OF_EXAMPLE if split.is_learned_in_part else SHOWN_TOKENS
-    sequences = [_tokens(rows, span, tokenizer) for span in _spans(rows, most=shown)]
+    sequences = [_tokens(rows, span, tokenizer, name) for span in _spans(rows, most=shown)]
     sources = [split.document_source(piece.document) for piece in packing.row(row)]
     padding = int((rows.documents == 0).sum())
     return Sample(row, sources, int((rows.targets != NO_TARGET).sum()), padding, sequences)
@@ -63,11 +78,12 @@ def _spans(rows: Rows, *, most: int) -> Iterator[slice]:
             yield slice(start, min(stop, most))
 
 
-def _tokens(rows: Rows, span: slice, tokenizer: Tokenizer) -> list[SampleToken]:
+def _tokens(rows: Rows, span: slice, tokenizer: Tokenizer, name: Callable[[int], str]) -> list[SampleToken]:
     """The first is only read; behind the last input stands its target, which is no input any more."""
     ids, targets = rows.ids[0, span].tolist(), rows.targets[0, span].tolist()
     found = [SampleToken(ids[0], tokenizer.show(ids[0]), is_trained=False)]
     for token, target in zip([*ids[1:], targets[-1]], targets, strict=True):
         if token != NO_TARGET:
-            found.append(SampleToken(token, tokenizer.show(token), is_trained=target != NO_TARGET))
+            text = tokenizer.show(token) if target == NO_TARGET else name(token)
+            found.append(SampleToken(token, text, is_trained=target != NO_TARGET))
     return found

@@ -3,11 +3,15 @@
 from pathlib import Path
 
 from rhapsode.core.events import Events
+from rhapsode.core.manifest import read_manifest
+from rhapsode.corpus.documents import iter_documents
+from rhapsode.corpus.examples.heads import Purpose, find_purpose
 from rhapsode.corpus.examples.prepare import prepare_examples
 from rhapsode.corpus.prepare import prepare
 from rhapsode.corpus.tokenise import tokenise
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
+from rhapsode.train.objectives.config import FOR, HEADS
 from rhapsode.weights.directory import stop_tokens
 
 
@@ -36,4 +40,16 @@ def make_tokens(
         events=events,
         tokenizer_dir=given,
         stops=stop_tokens(given) if given and loaded.recipe.data.examples else (),
+        purpose=_purpose(loaded, corpus),
     )
+
+
+def _purpose(loaded: LoadedRecipe, corpus: Path) -> Purpose | None:
+    """What a head has to learn; None where the model writes, or has other examples, which the plan refuses."""
+    objective = loaded.recipe.train.objective
+    if objective is None or objective.name not in HEADS:
+        return None
+    families = FOR[objective.name]
+    if read_manifest(corpus).facts.get("examples") not in families:
+        return None
+    return find_purpose(HEADS[objective.name], iter_documents(corpus, split="train"))

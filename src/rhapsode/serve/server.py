@@ -18,10 +18,13 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rhapsode.core.errors import RhapsodeError
+from rhapsode.engine.heads import load_head
 from rhapsode.engine.load import load_engine
 from rhapsode.serve.app import create_app
 from rhapsode.serve.config import ServeConfig, check_exposure
 from rhapsode.serve.guard import MAX_HEAD_BYTES
+from rhapsode.serve.heads import create_head_app
+from rhapsode.weights.directory import read_spec
 
 API_KEY = "RHAPSODE_API_KEY"
 
@@ -51,8 +54,15 @@ def serve(
     check_exposure(config, api_key=key)
     listener = listen(config)
     with listener:
+        name = name or model_dir.resolve().name
+        if read_spec(model_dir).head is not None:
+            read = load_head(model_dir, dtype=dtype, device=device)
+            run(
+                create_head_app(read, name=name, config=config, api_key=key), listener, config=config, on_start=on_start
+            )
+            return
         loaded = load_engine(model_dir, config=config.engine, dtype=dtype, device=device)
-        app = create_app(loaded, name=name or model_dir.resolve().name, config=config, api_key=key)
+        app = create_app(loaded, name=name, config=config, api_key=key)
         try:
             run(app, listener, config=config, on_start=on_start)
         finally:

@@ -106,8 +106,9 @@ class TrainConfig(Config):
     objective: ObjectiveField | None = Field(
         default=None,
         description="What an answer is worth: next_token (text), sft (answers), dpo, ipo, orpo, simpo (preferences), "
-        "kto (feedback), grpo (answers that are sampled and judged), distil (text or answers, with a teacher); its "
-        "name alone, or with its numbers. If absent, what the data is made for.",
+        "kto (feedback), grpo (answers that are sampled and judged), distil (text or answers, with a teacher); or of a "
+        "model that does not write: classify (answers are labels), reward (preferences), embed (pairs); its name "
+        "alone, or with its numbers. If absent, what the data is made for.",
     )
     adapter: AdapterConfig | None = Field(
         default=None,

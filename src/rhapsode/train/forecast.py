@@ -70,9 +70,9 @@ def memory_floor(plan: TrainPlan) -> int:
     """
     compute = PRECISIONS[plan.precision].itemsize
     spec, is_frozen = plan.spec, plan.adapter is not None
-    scored = min(chunk_of(spec.vocab_size), plan.micro_batch_rows * plan.context)
+    scored = min(chunk_of(max(1, spec.num_scores)), plan.micro_batch_rows * plan.context)
     has_rows = plan.adapter is None or bool(plan.adapter.tokens)
-    loss = spec.vocab_size * ((4 * spec.width if has_rows else 0) + compute * scored)
+    loss = spec.num_scores * ((4 * spec.width if has_rows else 0) + compute * scored)
     weights = compute * spec.parameters if plan.storage in (None, "bf16") else spec.parameters // 2
     copies = 2 if needs_reference(plan.objective) and not is_frozen else 1
     own = trained(plan) * (4 * 2 + compute) + weights * copies + 4 * moments(plan) + loss
@@ -170,7 +170,7 @@ def operations_per_token(plan: TrainPlan, training: Packing) -> float:
 
 def _operations(spec: ModelSpec, context: int) -> tuple[float, float]:
     """Of a token in the blocks and in the projection, forward and back, where all weights are trained."""
-    head = 6 * spec.vocab_size * spec.width
+    head = 6 * spec.num_scores * spec.width
     return spec.flops_per_token(context) - head, head
 
 

@@ -53,16 +53,22 @@ class Looks:
             rows=plan.micro_batch_rows,
             begin=plan.begin,
             is_shared=plan.objective["name"] in BY_TOKEN,
+            is_written=plan.spec.head is None,
         )
         self._new = min(NEW_TOKENS, plan.context // 2)
-        self._prompts = make_prompts(plan, held_out, data.tokenizer, room=plan.context - self._new - 1)
+        room = plan.context - self._new - 1
+        self._prompts = make_prompts(plan, held_out, data.tokenizer, room=room) if plan.spec.head is None else []
         self._reward = HeldOutReward(plan, data) if samples_answers(plan.objective) else None
 
     def __call__(self, trainer: Trainer) -> float:
         """Bits per byte over all held-out documents."""
-        objective = trainer.objective if trainer.grid.is_divided else next_token
+        own = trainer.grid.is_divided or self._plan.spec.head is not None
+        objective = trainer.objective if own else next_token
         step, look = trainer.state.step, self._validate(trainer.model, objective)
-        self._events.emit("validation", step=step, bits_per_byte=look.bits_per_byte, by_source=look.by_source)
+        unit = "bits per byte" if self._plan.spec.head is None else "bits of loss per row"
+        self._events.emit(
+            "validation", step=step, bits_per_byte=look.bits_per_byte, by_source=look.by_source, unit=unit
+        )
         if self._reward is not None:
             self._events.emit("rewarded", step=step, **self._reward(trainer.model))
         if self._prompts and not trainer.grid.is_divided:  # an engine needs all of the weights in one place

@@ -17,7 +17,7 @@ from rhapsode.train.objectives.balance import Balance, balanced
 from rhapsode.train.objectives.config import (
     DEFAULTS,
     FOR,
-    TEXT_TOO,
+    HEADS,
     DistilConfig,
     GrpoConfig,
     KtoConfig,
@@ -126,6 +126,7 @@ def settle(
     """
     is_trained, own = base is not None, _own(config, spec, here=here)
     objective, learned = _objective(config, examples, balance)
+    _check_ranks(objective.name, here)
     sizes = Sizes(num_rows, num_targets, context)
     if isinstance(objective, GrpoConfig):
         assert asked is not None, "answers are sampled to prompts"
@@ -136,7 +137,8 @@ def settle(
     if isinstance(objective, GrpoConfig):
         rows, batch = sampled_batch(objective, sizes.rows)
     else:
-        least = LEAST_OF_EXAMPLES if examples else LEAST_BATCH
+        is_small = examples is not None and objective.name != "embed"  # which tells a passage from all of a step
+        least = LEAST_OF_EXAMPLES if is_small else LEAST_BATCH
         read = wanted * num_rows * context / num_targets if examples else wanted
         rows, batch = _batch(config, context, read, num_rows=num_rows, least=least)
     tokens_per_step, batch_tokens = rows * sizes.targets / sizes.rows, rows * sizes.width
@@ -226,6 +228,15 @@ def _precision(config: TrainConfig, here: Here) -> tuple[str, list[Decision]]:
     return found, [Decision("precision", found, "the faster in a matrix product on this machine; masters are fp32")]
 
 
+def _check_ranks(objective: str, here: Here) -> None:
+    """Raises PlanRefused: passages of one rank would have to be negatives for queries of another."""
+    if objective == "embed" and here.ranks > 1:
+        raise PlanRefused(
+            f"train.objective embed compares all texts of a step, and {here.ranks} ranks each see their own",
+            "train it with one process",
+        )
+
+
 def _objective(
     config: TrainConfig, examples: str | None, balance: Balance | None
 ) -> tuple[ObjectiveConfig, list[Decision]]:
@@ -233,9 +244,10 @@ def _objective(
     if examples not in DEFAULTS and config.objective is None:
         raise PlanRefused(f"nothing is learned from {examples} yet", "give answers, or pairs of them")
     found = config.objective or DEFAULTS[examples]
-    if FOR[found.name] != examples and not (examples is None and found.name in TEXT_TOO):
+    if examples not in FOR[found.name]:
+        wanted = " or ".join(family or "text" for family in FOR[found.name])
         raise PlanRefused(
-            f"train.objective {found.name} learns from {FOR[found.name] or 'text'}, and the data is "
+            f"train.objective {found.name} learns from {wanted}, and the data is "
             f"{f'made of {examples}' if examples else 'text'}",
             "leave train.objective out, or give it other data",
         )
@@ -244,7 +256,7 @@ def _objective(
     found, weighed = _weighed(found, balance)
     left_out = {"name", "teacher", "own"}
     given = {} if isinstance(found, GrpoConfig) else found.model_dump(exclude=left_out, exclude_none=True)
-    numbers = ", ".join(f"{key} {value:g}" for key, value in given.items())
+    numbers = ", ".join(f"{k} {value if isinstance(value, str) else f'{value:g}'}" for k, value in given.items())
     why = "train.objective" if config.objective else f"what {examples or 'text'} is for"
     learned = [Decision("objective", f"{found.name}{f' ({numbers})' if numbers else ''}", why)]
     if isinstance(found, GrpoConfig):
@@ -363,7 +375,8 @@ def _rates(
     gentler, less = (1 / GENTLER, f" / {GENTLER}, as the weights are trained already") if is_trained else (1.0, "")
     if config.adapter is not None:
         gentler, less = gentler * ADAPTER_FASTER, f"{less}, x {ADAPTER_FASTER} for an adapter"
-    if (kind := FOR[objective.name]) in JUDGED:
+    [kind, *_] = FOR[objective.name]
+    if kind in JUDGED and objective.name not in HEADS:  # a head has no words to forget
         gentler, less = gentler / PREFERENCE_GENTLER, f"{less}, / {PREFERENCE_GENTLER} for {kind}"
     if objective.name == "grpo":
         gentler, less = gentler / REWARD_GENTLER, f"{less}, / {REWARD_GENTLER} for rewards"

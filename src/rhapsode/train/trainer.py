@@ -20,6 +20,7 @@ from rhapsode.evaluate.items import Item
 from rhapsode.kernels.allocator import keep_freed_memory
 from rhapsode.model.adapter import adapt, without_adapters
 from rhapsode.model.decoder import Decoder
+from rhapsode.model.heads import put_head
 from rhapsode.model.initialise import initialise
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.health import after, trouble
@@ -268,7 +269,8 @@ def _in_pieces(
     from rhapsode.train.ranks.muon import PiecesMuon
 
     assert device.type == ranks.device.type
-    if plan.adapter is not None or needs_reference(plan.objective) or teacher is not None:
+    is_plain = plan.adapter is None and plan.spec.head is None
+    if not is_plain or needs_reference(plan.objective) or teacher is not None:
         raise RhapsodeError(
             "ranks that share one model train all of its weights, on text or on answers, without a teacher",
             "set train.parallel: replicate and leave train.tensor out",
@@ -314,12 +316,15 @@ def first_weights(plan: TrainPlan, *, base: Path | None) -> Decoder:
     assert base is not None, "the plan names a base"
     _require_planned(base, plan.base)
     if plan.adapter is None:
-        return load_model(base)
+        model = load_model(base)
+        put_head(model, plan.spec)
+        return model
     dtype = PRECISIONS[plan.precision]
     if plan.storage is None:
         model = load_model(base, dtype=dtype)
     else:
         model = load_frozen(base, dtype=dtype, storage=plan.storage)
+    put_head(model, plan.spec)
     adapt(model, plan.adapter, seed=plan.order_seed)
     return model
 

@@ -50,6 +50,7 @@ class Validation:
         max_tokens: of all rows together, unless there are more sources than that.
         rows: computed at once.
         is_shared: examples that begin alike may share their beginning, as in `corpus.trees.pack_split`.
+        is_written: whether the model writes; of one that does not, the loss of a term is looked at, in bits.
     """
 
     def __init__(
@@ -62,11 +63,14 @@ class Validation:
         rows: int,
         begin: int | None,
         is_shared: bool = False,
+        is_written: bool = True,
     ) -> None:
         self._split, self._tokenizer, self._batch, self._begin = split, tokenizer, rows, begin
+        self._is_written = is_written
         sources = documents_by_source(split).items()
         left_out = set(too_long(split, context=context))
-        shown = {index for index in range(split.num_documents) if split.is_wanted(index)} - left_out
+        of_all = range(split.num_documents)
+        shown = {index for index in of_all if split.is_wanted(index) or not is_written} - left_out
         packings = {
             source: pack_split(
                 split, context=context, documents=[d for d in documents if d in shown], is_shared=is_shared
@@ -98,6 +102,8 @@ class Validation:
         return Look(whole, bits)
 
     def _bits(self, held: Held, model: Decoder, objective: Objective) -> float:
+        if not self._is_written:
+            return self._bits_of_terms(held, model, objective)
         nats, size = 0.0, 0
         device = model.embedding.weight.device
         for start in range(0, len(held.rows), self._batch):
@@ -106,6 +112,16 @@ class Validation:
             nats += float(objective(model, to_batch(rows, device=device)).total)
             size += self._num_bytes(rows.targets[rows.targets != IGNORE])
         return nats / math.log(2) / size
+
+    def _bits_of_terms(self, held: Held, model: Decoder, objective: Objective) -> float:
+        """All rows are one step: how hard a term is may depend on all of them."""
+        starts, device = range(0, len(held.rows), self._batch), model.embedding.weight.device
+        parts = [held.rows[start : start + self._batch] for start in starts]
+        rows = [batch(self._split, held.packing, part, pad=self._tokenizer.pad, begin=self._begin) for part in parts]
+        step = [to_batch(one, device=device) for one in rows]
+        objective.begin(model, step)
+        found = [objective(model, one) for one in step]
+        return sum(float(one.total) for one in found) / math.log(2) / sum(one.num_terms for one in found)
 
     def _num_bytes(self, ids: npt.NDArray[np.int64]) -> int:
         """A large vocabulary has holes and is used in part, so only what occurs is looked up."""

@@ -16,9 +16,10 @@ from torch import Tensor
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.manifest import is_complete, verify
 from rhapsode.kernels.storage import Storage
-from rhapsode.model.adapter import adapt, freeze, targets, token_rows
+from rhapsode.model.adapter import adapt, freeze, targets, token_rows, whole
 from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.model.decoder import Decoder
+from rhapsode.model.parameters import parts
 from rhapsode.model.spec import ModelSpec
 from rhapsode.weights.adapter_config import adapter_config, read_adapter_config
 from rhapsode.weights.header import Entry
@@ -72,6 +73,10 @@ def slots(spec: ModelSpec, adapter: AdapterSpec) -> dict[str, OnDisk]:
         target.parameter(tensor): OnDisk(f"base_model.model.{target.module}.{SPELLED[tensor]}", shape)
         for target in targets(spec, adapter)
         for tensor, shape in target.tensors(adapter).items()
+    } | {
+        name: OnDisk(f"base_model.model.{part.name}", shape)
+        for name, shape in whole(spec).items()
+        for part in parts(name, spec)
     }
     shape = (len(adapter.tokens), spec.width)
     return low_rank | {
@@ -121,7 +126,9 @@ def read_adapter(directory: Path, *, spec: ModelSpec) -> Adapter:
     where = directory / CONFIG
     config = read_object(where)
     with TensorFile(directory / TENSORS) as file:
-        modules = {_module(name, where=file.path) for name in file.tensors if not ROWS.fullmatch(name)}
+        heads = {f"base_model.model.{part.name}" for name in whole(spec) for part in parts(name, spec)}
+        low_rank = [name for name in file.tensors if name not in heads and not ROWS.fullmatch(name)]
+        modules = {_module(name, where=file.path) for name in low_rank}
         adapter = read_adapter_config(config, spec=spec, modules=modules, where=str(where))
         places = slots(spec, adapter)
         _check(places, file.tensors, where=file.path)
@@ -142,7 +149,8 @@ def load_adapter(model: Decoder, directory: Path, *, base: str, storage: Storage
     """
     found = read_adapter(directory, spec=model.spec)
     check_base(found, base, where=directory)
-    changing = [value for name, value in found.weights.items() if name.endswith((".B", ".rows"))]
+    heads = whole(model.spec)
+    changing = [v for name, v in found.weights.items() if name.endswith((".B", ".rows")) or name in heads]
     if found.spec.kind == "lora" and not any(value.any() for value in changing):
         raise _idle(directory, "every lora_B is zero")
     freeze(model, storage=storage)

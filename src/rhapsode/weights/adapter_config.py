@@ -25,6 +25,9 @@ READ = {
 }
 PLAIN_BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")
 """Ways to begin that leave the base model as it is; others change it, and their adapters fit the changed one alone."""
+SAVED = ["score"]
+PEFT_SAVES = (SAVED, ["classifier", "score"])
+"""The head for labels, as we name it and as PEFT does of its own accord."""
 SHOWN = 60
 
 
@@ -35,7 +38,7 @@ def adapter_config(adapter: AdapterSpec, *, spec: ModelSpec, base_name: str) -> 
         base_name: where readers look for the base model: a directory, or a name on a hub.
     """
     hit = targets(spec, adapter)
-    is_all = adapter.targets == (ALL_LINEAR,)
+    is_all, has_head = adapter.targets == (ALL_LINEAR,), spec.head is not None and bool(spec.head.labels)
     return {
         "alpha_pattern": {},
         "auto_mapping": None,
@@ -48,13 +51,13 @@ def adapter_config(adapter: AdapterSpec, *, spec: ModelSpec, base_name: str) -> 
         "layers_to_transform": None if adapter.layers is None else list(adapter.layers),
         "lora_alpha": int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha,
         "lora_dropout": 0.0,
-        "modules_to_save": None,
+        "modules_to_save": SAVED if has_head else None,
         "peft_type": "LORA",
         "r": adapter.rank,
         "rank_pattern": {},
         "revision": None,
         "target_modules": sorted({target.name for target in hit}) if is_all else list(adapter.targets),
-        "task_type": "CAUSAL_LM",
+        "task_type": "SEQ_CLS" if has_head else "CAUSAL_LM",
         "trainable_token_indices": {name: list(adapter.tokens) for name in _token_modules(spec, adapter)} or None,
         "use_dora": adapter.kind == "dora",
         "use_rslora": adapter.is_rslora,
@@ -76,7 +79,8 @@ def read_adapter_config(
     """
     fields = _Fields(config, where)
     fields.check_kind()
-    fields.check_silence()
+    has_head = spec.head is not None and bool(spec.head.labels)
+    fields.check_silence(has_head=has_head)
     layers = fields.layers(spec)
     return AdapterSpec(
         rank=fields.whole("r"),
@@ -114,9 +118,11 @@ class _Fields:
                 "path_initial_model_for_weight_conversion=...)",
             )
 
-    def check_silence(self) -> None:
-        """Keys that are not known say nothing."""
+    def check_silence(self, *, has_head: bool) -> None:
+        """Keys that are not known say nothing, and modules that are learned whole are the head alone."""
         for key, value in self._config.items():
+            if key == "modules_to_save" and has_head and value in PEFT_SAVES:
+                continue
             if key not in READ | HARMLESS and value not in (None, False, [], {}, ""):
                 raise self._wrong(key, "nothing", "it is not understood, and an adapter is never applied approximately")
 

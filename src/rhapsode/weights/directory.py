@@ -22,6 +22,7 @@ from rhapsode.weights.header import Slot
 from rhapsode.weights.json_file import read_object, write_object
 from rhapsode.weights.layout import check_head, match, pieces
 from rhapsode.weights.proof import proven
+from rhapsode.weights.sentence_files import with_pooling, write_sentence_files
 from rhapsode.weights.shard_writer import MAX_SHARD_BYTES, shard_writer
 from rhapsode.weights.shards import Weights
 from rhapsode.weights.strangers import refuse_adapter
@@ -81,7 +82,10 @@ def describe_model(
     spelled = str(dtype).removeprefix("torch.")
     # older readers know the second key alone
     write_object(directory / "config.json", {**spec.config, "dtype": spelled, "torch_dtype": spelled})
-    _write_generation(directory, spec.config, stops=sorted({*spec.eos, *stops}))
+    if spec.head is None:
+        _write_generation(directory, spec.config, stops=sorted({*spec.eos, *stops}))
+    elif not spec.head.labels:
+        write_sentence_files(directory, spec=spec, head=spec.head)
     copy_tokenizer(tokenizer_dir, directory, events=Events())
 
 
@@ -93,7 +97,7 @@ def read_spec(directory: Path) -> ModelSpec:
     """
     config = read_object(directory / "config.json", most=LARGEST_CONFIG)
     try:
-        return spec_from_config(config)
+        return with_pooling(spec_from_config(config), directory)
     except RhapsodeError as error:
         raise RhapsodeError(f"{directory}: {error.message}", error.hint) from None
 
@@ -164,7 +168,10 @@ def import_directory(source: Path, into: Path, *, events: Events, allow_not_fini
         check_values(weights, layout, spec=spec, events=events, allow_not_finite=allow_not_finite)
         take_files(weights, into, events=events)
     write_object(into / "config.json", spec.config)
-    _take_generation(source, into, spec.config, stops=stops)
+    if spec.head is None:
+        _take_generation(source, into, spec.config, stops=stops)
+    elif not spec.head.labels:
+        write_sentence_files(into, spec=spec, head=spec.head)
     copy_tokenizer(source, into, events=events)
     check_vocabulary(into, spec=spec)
     copy_licence(source, into)

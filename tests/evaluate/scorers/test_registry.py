@@ -1,5 +1,7 @@
 """What every scorer promises, whatever it counts."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,9 @@ WANTED = {"number": ["#### 42", "7"], "json": ['{"a": [1, "x"]}', "[]"], "json_s
 OF_CALLS = [name for name in SCORERS if SCORERS[name].is_of_calls]
 WANTED |= dict.fromkeys(OF_CALLS, AIMS)
 QUICK = [name for name in SCORERS if name != "unit_tests"]
+NEAREST = [json.dumps([text, "another"]) for text in ("yes, that is so", "no, not at all today")]
 PERFECT = {"json_schema": ["3.5", "[]"]} | {name: [CALL, "No."] for name in OF_CALLS}
+PERFECT |= {name: NEAREST for name, one in SCORERS.items() if one.needs == "embed"}
 
 
 def named(name: str) -> str:

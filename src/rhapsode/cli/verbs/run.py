@@ -42,11 +42,13 @@ def run(
 
     def show(console: Console) -> None:
         show_spoken(console, spoken)
-        show_evaluation(console, evaluation)
+        if evaluation is not None:
+            show_evaluation(console, evaluation)
         if task is not None:
             show_task(console, task)
         console.print(f"\nlook at it    {report}", soft_wrap=True)
-        for what, verb in (("talk to it", "chat"), ("serve it", "serve")):
+        writes = plan.train.spec.head is None
+        for what, verb in ((("talk to it", "chat"),) if writes else ()) + (("serve it", "serve"),):
             console.print(f"{what:<13} {program()} {verb} {run_dir}", soft_wrap=True)
 
     result = {
@@ -54,7 +56,7 @@ def run(
         "run": str(run_dir),
         "model": str(model),
         "report": str(report),
-        "evaluation": evaluation.as_json(),
+        "evaluation": None if evaluation is None else evaluation.as_json(),
         "task": None if task is None else task.as_json(),
     }
     give(result, as_json=json, show=show)

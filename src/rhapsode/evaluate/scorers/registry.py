@@ -24,6 +24,7 @@ class Known(NamedTuple):
         is_of_labels: what is wanted is one of a few labels.
         judges: answers that the model writes, or how likely it finds those of people: of preferences, or of feedback.
         is_of_calls: tool calls are judged, of items that have tools; else words.
+        needs: the objective of the only models that it judges: some do not write.
     """
 
     where: str
@@ -32,6 +33,7 @@ class Known(NamedTuple):
     is_of_labels: bool = False
     is_of_calls: bool = False
     judges: Literal["answers", "preferences", "feedback"] = "answers"
+    needs: str | None = None
 
 
 SCORERS = {
@@ -48,6 +50,14 @@ SCORERS = {
     "number": Known("number:number", "answers that come to the wanted number"),
     "json": Known("json_fields:json_fields", "fields of the wanted JSON value"),
     "json_schema": Known("json_schema:json_schema", "answers that are JSON of the wanted shape"),
+    "chosen": Known("exact:exact", "pairs of which the chosen answer gets the higher reward", needs="reward"),
+    "recall@1": Known("ranks:recall_at_1", "queries whose passage is the nearest", needs="embed"),
+    "recall@5": Known("ranks:recall_at_5", "queries whose passage is among the five nearest", needs="embed"),
+    "recall@10": Known("ranks:recall_at_10", "queries whose passage is among the ten nearest", needs="embed"),
+    "mrr": Known("ranks:reciprocal_rank", "1 / the place of a query's passage among the ten nearest", needs="embed"),
+    "ndcg@10": Known(
+        "ranks:discounted_gain", "discounted gain of a query's passage among the ten nearest", needs="embed"
+    ),
     "unit_tests": Known("unit_tests:unit_tests", "programs that pass their tests"),
     "tool_calls": Known(
         "tool_calls:tool_calls", "answers that call what is wanted, and nothing else", is_of_calls=True

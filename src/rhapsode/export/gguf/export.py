@@ -69,6 +69,11 @@ def export_gguf(
             f"{INSTALL}; or write the file without a proof, with --unverified",
         )
     manifest, spec, tokenizer = verify(directory), read_spec(directory), Tokenizer.load(directory)
+    if spec.head is not None:
+        raise RhapsodeError(
+            f"the model in {directory} does not write: it {spec.head.purpose}; GGUF files are made of those that do",
+            "transformers reads the directory as it is",
+        )
     named, settings = title(name, spec=spec), write_settings(spec)
     metadata = {
         **settings.metadata,

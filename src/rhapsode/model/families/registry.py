@@ -1,6 +1,7 @@
 """The list of families, and the way from a `config.json` to a `ModelSpec`."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from rhapsode.model.families.fields import Fields, shown
 from rhapsode.model.families.gemma import gemma, gemma2, gemma3
 from rhapsode.model.families.gpt2 import GPT2_NAMES, gpt2
 from rhapsode.model.families.granite import granite
+from rhapsode.model.families.heads import architecture, put_in_place, read_head
 from rhapsode.model.families.llama import llama
 from rhapsode.model.families.mistral import MIXTRAL_NAMES, mistral, mixtral
 from rhapsode.model.families.names import POST_NORM, SANDWICH, STANDARD, Names
@@ -18,7 +20,7 @@ from rhapsode.model.families.qwen import qwen2, qwen3, qwen3_moe
 from rhapsode.model.families.smollm import smollm3
 from rhapsode.model.families.stablelm import stablelm
 from rhapsode.model.families.starcoder import STARCODER2_NAMES, starcoder2
-from rhapsode.model.spec import ModelSpec
+from rhapsode.model.spec import Head, ModelSpec
 
 
 class Family(NamedTuple):
@@ -36,7 +38,14 @@ class Family(NamedTuple):
     names: Names = STANDARD
     code: Mapping[str, str] = MappingProxyType({})
 
+    @property
+    def stem(self) -> str:
+        """What the names of its classes begin with."""
+        return STEMS.get(self.architecture) or self.architecture.removesuffix("ForCausalLM")
 
+
+STEMS = {"Gemma3ForCausalLM": "Gemma3Text", "GPT2LMHeadModel": "GPT2"}
+"""Where the class that writes is called otherwise than those with other heads."""
 MOST_PARAMETERS = 10**13
 
 
@@ -76,8 +85,10 @@ def spec_from_config(config: Mapping[str, Any]) -> ModelSpec:
         )
     family = FAMILIES[name]
     fields = Fields(_without_code(config, family))
-    fields.only("architectures", [[family.architecture]])
+    fields.only("architectures", [[family.architecture], *([architecture(family.stem, has)] for has in (True, False))])
     spec = family.read(fields)
+    if (head := read_head(fields, family.stem)) is not None:
+        spec = put_in_place(spec, head, stem=family.stem)
     if odd := fields.not_understood():
         raise RhapsodeError(
             f"config.json has keys that are not understood for {name}: {', '.join(odd)}",
@@ -88,6 +99,16 @@ def spec_from_config(config: Mapping[str, Any]) -> ModelSpec:
             f"config.json describes a model of {spec.parameters:.0e} parameters, which nobody has", "restore the file"
         )
     return spec
+
+
+def with_head(spec: ModelSpec, head: Head, *, pad: int) -> ModelSpec:
+    """The same architecture with this head in place of whatever it has.
+
+    Args:
+        pad: the id that readers of the model fill rows of a batch with.
+    """
+    config = {**spec.config, "pad_token_id": pad}
+    return put_in_place(replace(spec, config=config), head, stem=FAMILIES[spec.family].stem)
 
 
 def _without_code(config: Mapping[str, Any], family: Family) -> dict[str, Any]:

@@ -197,8 +197,8 @@ def read_measured(run_dir: Path, *, plan: str) -> Measured:
     report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if report.get("plan") != plan:
         return Measured(None, None)
-    task = report.get("task")
-    return Measured(from_json(report["evaluation"]), None if task is None else task_from_json(task))
+    evaluation, task = report.get("evaluation"), report.get("task")
+    return Measured(evaluation and from_json(evaluation), task and task_from_json(task))
 
 
 def _outcome(planned: Planned, run_dir: Path, failure: str) -> Outcome:

@@ -79,18 +79,23 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+OF_WRITERS = [name for name, scorer in SCORERS.items() if scorer.needs is None]
+
+
 class RewardConfig(Config):
     """A scorer of answers, and what its score counts for."""
 
-    scorer: str = Field(description=f"What judges an answer: {', '.join(SCORERS)}.")
+    scorer: str = Field(description=f"What judges an answer: {', '.join(OF_WRITERS)}.")
     weight: float = Field(default=1.0, gt=0, description="What its score, from 0 to 1, is multiplied with.")
 
     @model_validator(mode="after")
     def _scorer_judges_every_answer(self) -> Self:
         try:
-            known(self.scorer)
+            needs = known(self.scorer).needs
         except RhapsodeError as error:
             raise ValueError(f"{error.message}; {error.hint}") from None
+        if needs is not None:
+            raise ValueError(f"{self.scorer} judges models of train.objective {needs}, and this one writes")
         if self.scorer.startswith("recall:"):
             raise ValueError("recall of one label judges the rows of that label alone; take accuracy")
         return self
@@ -177,6 +182,29 @@ class DistilConfig(Config):
         return self
 
 
+class ClassifyConfig(Config):
+    """Cross-entropy of the labels, which are the answers of the training rows."""
+
+    name: Literal["classify"] = Field(description="Tell labels apart by a head; the model no longer writes.")
+
+
+class RewardModelConfig(Config):
+    """A reward model (Ouyang et al. 2022, arXiv:2203.02155)."""
+
+    name: Literal["reward"] = Field(description="Give the chosen answer the higher reward; the model no longer writes.")
+    centre: float = Field(default=0.01, ge=0, description="Cost of the square of a pair's summed rewards.")
+
+
+class EmbedConfig(Config):
+    """Contrastive learning of vectors (InfoNCE, arXiv:1807.03748), against all other passages of a step."""
+
+    name: Literal["embed"] = Field(description="Bring a query's vector near its passage's; the model no longer writes.")
+    temperature: float = Field(default=0.05, gt=0, description="What similarities from -1 to 1 are divided by.")
+    pooling: Literal["mean", "last"] = Field(
+        default="mean", description="The tokens whose mean is a text's vector: all of them, or the last one alone."
+    )
+
+
 ObjectiveConfig = (
     NextTokenConfig
     | SftConfig
@@ -187,6 +215,9 @@ ObjectiveConfig = (
     | KtoConfig
     | GrpoConfig
     | DistilConfig
+    | ClassifyConfig
+    | RewardModelConfig
+    | EmbedConfig
 )
 
 
@@ -199,16 +230,23 @@ DEFAULTS: dict[str | None, ObjectiveConfig] = {
     "feedback": KtoConfig(name="kto"),
 }
 """By what the examples are made for (None: text), what is learned where the recipe does not say."""
-FOR = {
-    "next_token": None,
-    "sft": "answers",
-    "kto": "feedback",
-    "grpo": "answers",
-    "distil": "answers",
-    **dict.fromkeys(("dpo", "ipo", "orpo", "simpo"), "preferences"),
+FOR: dict[str, tuple[str | None, ...]] = {
+    "next_token": (None,),
+    "sft": ("answers",),
+    "kto": ("feedback",),
+    "grpo": ("answers",),
+    "distil": ("answers", None),
+    **dict.fromkeys(("dpo", "ipo", "orpo", "simpo"), ("preferences",)),
+    "classify": ("answers",),
+    "reward": ("preferences",),
+    "embed": ("answers", "preferences"),
 }
-"""What each objective needs examples for."""
+"""What each objective learns from: what examples are made for, or None for text."""
+HEADS: dict[str, Literal["classify", "reward", "embed"]] = {
+    "classify": "classify",
+    "reward": "reward",
+    "embed": "embed",
+}
+"""Objectives of models that do not write."""
 BY_TOKEN = ("sft",)
 """Those of examples to which every learned token counts by itself, whatever else stands in its tree."""
-TEXT_TOO = ("distil",)
-"""Objectives that learn from text as well."""

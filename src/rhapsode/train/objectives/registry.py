@@ -5,8 +5,10 @@ from typing import Any
 
 from rhapsode.model.decoder import Decoder
 from rhapsode.train.objective import NextToken, Objective
+from rhapsode.train.objectives.embed import Embed
 from rhapsode.train.objectives.feedback import Feedback
 from rhapsode.train.objectives.grpo import GroupPolicy
+from rhapsode.train.objectives.heads import Classify, Reward
 from rhapsode.train.objectives.pairs import Preferences, Reference
 from rhapsode.train.objectives.teacher import Distillation
 from rhapsode.train.ranks.ranks import ALONE, Ranks
@@ -40,6 +42,12 @@ def make_objective(
         case "kto":
             assert reference is not None, "this objective compares with the model of before"
             return Feedback(numbers, reference=reference, ranks=ranks)
+        case "classify":
+            return Classify()
+        case "reward":
+            return Reward(**numbers)
+        case "embed":
+            return Embed(temperature=numbers["temperature"])  # how to pool is the model's
         case name:
             return Preferences(name, numbers, reference=reference)
 

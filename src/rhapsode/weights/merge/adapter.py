@@ -18,7 +18,9 @@ from rhapsode.core.manifest import digest, file_sha256, is_complete, writing
 from rhapsode.kernels.storage import Storage
 from rhapsode.model.adapted_linear import AdaptedLinear
 from rhapsode.model.decoder import Decoder
+from rhapsode.model.heads import put_head
 from rhapsode.model.parameters import shapes
+from rhapsode.model.spec import ModelSpec
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.weights.adapter import TENSORS, load_adapter
 from rhapsode.weights.directory import load_model, read_model, stop_tokens, write_model
@@ -57,6 +59,7 @@ def merge_adapter(
     *,
     dtype: torch.dtype = torch.bfloat16,
     storage: Storage | None = None,
+    spec: ModelSpec | None = None,
     tolerance: float = TOLERANCE,
     tokenizer_dir: Path | None = None,
     facts: Mapping[str, Any] = MappingProxyType({}),
@@ -68,6 +71,7 @@ def merge_adapter(
         dtype: of the weights, bfloat16 or wider.
         storage: how the base was kept while the adapter was trained; its rounding is what the adapter has learned to
             live with, so it becomes part of the model.
+        spec: of the model that comes of it, where it has another head than its base.
         tolerance: the largest difference allowed, as a share of the largest change that the adapter makes.
         tokenizer_dir: whose tokenizer goes with it; None is the base's.
         facts: what the manifest tells besides.
@@ -88,6 +92,7 @@ def merge_adapter(
         "adapter": digest(adapter) if is_complete(adapter) else file_sha256(adapter / TENSORS),
     }
     model = _load(base) if storage is None else load_frozen(base, dtype=torch.float32, storage=storage)
+    put_head(model, spec or model.spec)
     change = load_adapter(model, adapter, base=inputs["base"]).change
     scores, spec = probe(model), model.spec
     with writing(out, kind=KIND, inputs=inputs, facts=facts) as work:
