@@ -15,7 +15,16 @@ from rhapsode.model.spec import Head, ModelSpec
 from rhapsode.train.config import TrainConfig
 from rhapsode.train.objectives.balance import Balance
 from rhapsode.train.plan import Decision, TrainPlan
-from rhapsode.train.settle import ADAMW_RATE, EMBEDDING_RATE, GENTLER, MUON_RATE, WHOLE_BYTES, Here, settle
+from rhapsode.train.settle import (
+    ADAMW_RATE,
+    EMBEDDING_RATE,
+    GENTLER,
+    MUON_RATE,
+    PREFERENCE_GENTLER,
+    WHOLE_BYTES,
+    Here,
+    settle,
+)
 
 SPEC = dataclasses.replace(make_spec(), width=384, context=512)
 
@@ -238,9 +247,10 @@ def test_what_is_learned_must_be_what_the_data_is_for(examples: str | None, give
 def test_examples_are_learned_as_they_are_made_for() -> None:
     assert settled()[0].objective == {"name": "next_token"}
     assert settled(examples="answers")[0].objective["name"] == "sft"
-    assert settled(examples="answers")[1]["objective"].value == "sft"
+    assert settled(examples="answers")[1]["objective"].value == "sft (learn_prompts 0.05)"
     plan, said = settled(examples="answers", objective={"name": "sft", "noise": 5})
-    assert (plan.objective, said["objective"].value) == ({"name": "sft", "noise": 5.0}, "sft (noise 5)")
+    assert plan.objective == {"name": "sft", "learn_prompts": 0.05, "noise": 5.0}
+    assert said["objective"].value == "sft (learn_prompts 0.05, noise 5)"
     plan, said = settled(examples="preferences", objective={"name": "dpo", "beta": 0.3})
     assert plan.objective == {"name": "dpo", "beta": 0.3, "label_smoothing": 0.0}
     assert said["objective"].value == "dpo (beta 0.3, label_smoothing 0)"
@@ -293,7 +303,7 @@ def test_heads_learn_from_examples_alone_in_steps_and_at_rates_of_their_own() ->
         name: settled(**made, examples="preferences", objective=name, spec=spec)[0].learning_rate
         for name, spec in (("dpo", SPEC), ("reward", with_head(SPEC, Head(("reward",)), pad=2)))
     }
-    assert rates["reward"] == pytest.approx(10 * rates["dpo"])
+    assert rates["reward"] == pytest.approx(PREFERENCE_GENTLER * rates["dpo"])
     few, many = (settled(**made, examples="answers", objective=name)[0] for name in ("classify", "embed"))
     assert (few.batch_rows, many.batch_rows) == (2, 8)
     with pytest.raises(PlanRefused, match="classify learns from answers, and the data is made of preferences"):
