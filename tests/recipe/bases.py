@@ -25,15 +25,15 @@ def make_base(
     facts: dict[str, Any] | None = None,
     seed: int = 0,
     context: int = 64,
-    has_template: bool = True,
+    template: str | None = TEMPLATE,
 ) -> Path:
-    """A complete directory with weights at random; `family` is gemma3_text or qwen2.
+    """A complete directory with weights at random; `family` is gemma3_text, which has no template, or qwen2.
 
-    Qwen's template is good for nothing but to be one; without it tuning takes ChatML, which it has the tokens for.
+    Its template is good for nothing but to be one; without it tuning takes ChatML, which it has the tokens for.
     """
     backend, config = _gemma() if family == "gemma3_text" else _qwen()
-    if not has_template:
-        del config["chat_template"]
+    if family == "qwen2" and template is not None:
+        config["chat_template"] = template
     names = path.parent / f"{path.name}-tokenizer"
     names.mkdir(parents=True)
     (names / "tokenizer.json").write_text(backend.to_str(), encoding="utf-8")
@@ -109,4 +109,4 @@ def _qwen() -> tuple[Tokenizer, dict[str, Any]]:
     )
     backend.train_from_iterator(TEXTS, trainer)
     names = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
-    return backend, {"tokenizer_class": "PreTrainedTokenizerFast", **names, "chat_template": TEMPLATE}
+    return backend, {"tokenizer_class": "PreTrainedTokenizerFast", **names}

@@ -180,7 +180,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for family in ("gemma3_text", "qwen2"):
         make_base(folder / family, family)
     make_base(folder / "wide", "qwen2", context=1024)
-    make_base(folder / "chat", "qwen2", context=1024, has_template=False)
+    make_base(folder / "chat", "qwen2", context=1024, template=None)
     return folder
 
 

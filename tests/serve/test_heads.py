@@ -15,12 +15,13 @@ from rhapsode.engine.heads import load_head
 from rhapsode.model.spec import Head
 from rhapsode.serve.config import ServeConfig
 from rhapsode.serve.heads import create_head_app
+from rhapsode.text.chatml import CHATML
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("heads")
-    base = make_base(root / "base", "qwen2")
+    base = make_base(root / "base", "qwen2", template=CHATML)
     for name, head in (("labels", Head(LABELS)), ("reward", Head(("reward",))), ("vectors", Head(pooling="mean"))):
         write_head(root / name, base, head)
     return root

@@ -248,9 +248,9 @@ def test_examples_are_learned_as_they_are_made_for() -> None:
     assert settled()[0].objective == {"name": "next_token"}
     assert settled(examples="answers")[0].objective["name"] == "sft"
     assert settled(examples="answers")[1]["objective"].value == "sft (learn_prompts 0.05)"
-    plan, said = settled(examples="answers", objective={"name": "sft", "noise": 5, "learn_prompts": 0})
-    assert plan.objective == {"name": "sft", "noise": 5.0, "learn_prompts": 0.0}
-    assert said["objective"].value == "sft (learn_prompts 0, noise 5)"
+    plan, said = settled(examples="answers", objective={"name": "sft", "noise": 5})
+    assert plan.objective == {"name": "sft", "learn_prompts": 0.05, "noise": 5.0}
+    assert said["objective"].value == "sft (learn_prompts 0.05, noise 5)"
     plan, said = settled(examples="preferences", objective={"name": "dpo", "beta": 0.3})
     assert plan.objective == {"name": "dpo", "beta": 0.3, "label_smoothing": 0.0}
     assert said["objective"].value == "dpo (beta 0.3, label_smoothing 0)"

@@ -191,7 +191,7 @@ def test_a_passage_that_is_anothers_too_is_no_negative() -> None:
     batch, _ = make_batch([[[0, 3, 5]], [[0, 3, 5]], [[0, 2, 4]]])
     batch.ids[1, 3:8] = batch.ids[0, 3:8]
     together = Embed(temperature=0.1)(model, batch)
-    alone = [Embed(temperature=0.1)(model, Batch(*(t[[row, 2]] for t in batch))) for row in (0, 1)]
+    alone = [Embed(temperature=0.1)(model, batch.map(lambda t, row=row: t[[row, 2]])) for row in (0, 1)]
     first = [loss.total - own for loss, own in zip(alone, _third(model, batch, alone), strict=True)]
     assert together.num_terms == 3
     expected = sum(first) + _last_of_three(model, batch)
