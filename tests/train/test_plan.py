@@ -15,16 +15,8 @@ from rhapsode.model.spec import Head, ModelSpec
 from rhapsode.train.config import TrainConfig
 from rhapsode.train.objectives.balance import Balance
 from rhapsode.train.plan import Decision, TrainPlan
-from rhapsode.train.settle import (
-    ADAMW_RATE,
-    EMBEDDING_RATE,
-    GENTLER,
-    MUON_RATE,
-    PREFERENCE_GENTLER,
-    WHOLE_BYTES,
-    Here,
-    settle,
-)
+from rhapsode.train.rates import ADAMW_RATE, EMBEDDING_RATE, GENTLER, MUON_RATE, PREFERENCE_GENTLER
+from rhapsode.train.settle import WHOLE_BYTES, Here, settle
 
 SPEC = dataclasses.replace(make_spec(), width=384, context=512)
 

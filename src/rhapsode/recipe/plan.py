@@ -8,31 +8,24 @@ What the machine alone decides (`MACHINE`) changes the rounding of sums and noth
 the plan means, and has a hash of its own: a run may go on elsewhere as long as that one stays.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from rhapsode import __version__
 from rhapsode.core.errors import PlanRefused
 from rhapsode.core.events import Events, stage
-from rhapsode.core.manifest import is_complete, read_manifest, value_sha256, writing
+from rhapsode.core.manifest import is_complete, value_sha256, writing
 from rhapsode.core.report import Report
 from rhapsode.corpus.config import Source
 from rhapsode.corpus.examples.config import ExampleSource
 from rhapsode.corpus.examples.heads import purpose_of
-from rhapsode.corpus.packing import Packing
-from rhapsode.corpus.prompts import WithPrompts, count_targets
 from rhapsode.corpus.sources import expand
-from rhapsode.corpus.tokens import SPLITS, Tokens
-from rhapsode.corpus.trees import num_learned, num_shared, pack_split, too_long
-from rhapsode.kernels import native
+from rhapsode.corpus.tokens import Tokens
 from rhapsode.recipe import extension
 from rhapsode.recipe.base import Base
 from rhapsode.recipe.first import from_base, from_scratch
@@ -40,12 +33,11 @@ from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.pace import here_on, settle_here
 from rhapsode.recipe.recipe import Recipe, dump_recipe
+from rhapsode.recipe.rows import packed, share_of_prompts, tell_rows
 from rhapsode.recipe.samples import Sample, render_samples
+from rhapsode.recipe.settled import MACHINE, meaning, settled_values
 from rhapsode.recipe.teacher import learn_from
 from rhapsode.recipe.tokens import make_corpus, make_tokens
-from rhapsode.text.tokenizer import Tokenizer
-from rhapsode.train.objectives.balance import Balance, balance_of
-from rhapsode.train.objectives.config import BY_TOKEN, DEFAULTS, ObjectiveConfig, SftConfig
 from rhapsode.train.objectives.registry import samples_answers
 from rhapsode.train.plan import Decision, TrainPlan
 from rhapsode.train.ranks.ranks import ALONE, Ranks
@@ -55,14 +47,6 @@ from rhapsode.train.trainer import Data
 
 KIND = "plan"
 SAMPLES = 3
-NAMED = 5
-MACHINE = {
-    "train": ("precision", "micro_batch_rows", "recompute", "parallel", "tensor"),
-    "code": ("torch",),
-}
-"""What is settled for the machine's sake, beside all of `machine`."""
-UPKEEP = ("keep", "keep_every", "samples", "prompts")
-"""What of `train` says which checkpoints stay and what is shown meanwhile: it may change at any time."""
 
 
 class Before(NamedTuple):
@@ -164,8 +148,8 @@ def make_plan(
         tokens = Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events))
         before = None if base is None else _before(base, tokens, loaded, corpus, layout=layout, events=events)
         _require_judged(recipe, tokens)
-        data = replace(_packed(tokens, recipe=recipe, events=events), corpus=corpus)
-    _tell(data, events)
+        data = replace(packed(tokens, recipe=recipe, events=events), corpus=corpus)
+    tell_rows(data, events)
     taught = [] if teacher is None else learn_from(teacher, data)
     loaded = extension.extended(loaded, tokens, layout=layout, events=events)
     base = loaded.base
@@ -188,9 +172,9 @@ def make_plan(
             count=SAMPLES,
             begin=train.begin,
             purpose=purpose_of(known) if (known := tokens.manifest.facts.get("purpose")) else None,
-            prompts=_prompts(recipe, tokens),
+            prompts=share_of_prompts(recipe, tokens),
         ),
-        settled=_settle(recipe, corpus, data, train, ranks),
+        settled=settled_values(recipe, corpus, data, train, ranks),
         device=ranks.device,
         base=base,
         teacher=teacher,
@@ -214,127 +198,6 @@ def _before(
     if not loaded.recipe.data.tokens.is_extending:
         return Before(base, tokens)
     return Before(base, Tokens.open(make_tokens(loaded, corpus, layout=layout, events=events, model=base.directory)))
-
-
-def _packed(tokens: Tokens, *, recipe: Recipe, events: Events) -> Data:
-    """Rows of whole examples, or of text in pieces.
-
-    Raises:
-        PlanRefused: nothing is held out, or examples do not fit into a row and are not to be dropped.
-    """
-    context = recipe.model.context
-    training, held_out = (_rows(tokens, name, recipe=recipe, events=events) for name in SPLITS)
-    if prompts := _prompts(recipe, tokens):
-        training = count_targets(training, WithPrompts(tokens.split("train"), prompts))
-    if training.num_rows == 0:
-        raise PlanRefused(f"nothing is left to train on in rows of {context} tokens", "make model.context larger")
-    if held_out.num_rows == 0:
-        raise PlanRefused("no document is held out, so nothing could be measured", "set data.split.validation above 0")
-    if not any(map((held := tokens.split("validation")).is_wanted, range(held.num_documents))):
-        raise PlanRefused("every held-out answer is bad, so nothing could be measured", "raise data.split.validation")
-    return Data(tokens, training, held_out, Tokenizer.load(tokens.tokenizer_dir))
-
-
-def _objective(recipe: Recipe, tokens: Tokens) -> ObjectiveConfig | None:
-    """The recipe's, or what the data is made for; None where nothing learns from such data."""
-    return recipe.train.objective or DEFAULTS.get(tokens.manifest.facts.get("examples"))
-
-
-def _prompts(recipe: Recipe, tokens: Tokens) -> float:
-    """The share of prompts that is learned beside the answers."""
-    objective = _objective(recipe, tokens)
-    return objective.learn_prompts if isinstance(objective, SftConfig) else 0.0
-
-
-def _rows(tokens: Tokens, name: str, *, recipe: Recipe, events: Events) -> Packing:
-    split, context = tokens.split(name), recipe.model.context
-    objective = _objective(recipe, tokens)
-    pack = partial(pack_split, context=context, is_shared=objective is not None and objective.name in BY_TOKEN)
-    found = too_long(split, context=context)
-    if not found:
-        return pack(split)
-    examples = sorted({int(split.examples[index]) for index in found})
-    named = ", ".join(dict.fromkeys(split.document_source(index) for index in found[:NAMED]))
-    lost = sum(num_learned(split, index) for index in found)
-    what = f"{len(examples):,} of {int(split.examples[-1]) + 1:,} examples for {name} do not fit into model.context "
-    what += f"{context} ({named}{', ...' if len(found) > NAMED else ''}): {lost:,} tokens of answers"
-    longest = int(max(split.lengths[index] for index in found)) - 1
-    if recipe.data.too_long == "refuse":
-        hint = f"the longest needs {longest:,}; raise model.context, or leave them out with data.too_long: drop"
-        raise PlanRefused(what + " would be lost", hint)
-    events.emit("warning", message=what + " are left out, as data.too_long says")
-    left_out = set(found)
-    return pack(split, documents=[i for i in range(split.num_documents) if i not in left_out])
-
-
-def _tell(data: Data, events: Events) -> None:
-    train, held_out = (data.tokens.split(name) for name in ("train", "validation"))
-    if (family := data.tokens.manifest.facts.get("examples")) is not None:
-        events.emit(
-            "examples",
-            family=family,
-            of=_of(family, balance_of(train.roles)),
-            examples=int(train.examples[-1]) + 1,
-            held_out=int(held_out.examples[-1]) + 1,
-            learned=data.training.num_targets,
-            read=data.training.num_places,
-            rows=data.training.num_rows,
-            context=data.training.context,
-            efficiency=data.training.efficiency,
-        )
-        if shared := num_shared(train, data.training):
-            events.emit("shared", shared=shared, read=shared + data.training.num_places)
-        return
-    events.emit(
-        "tokens",
-        vocabulary=data.tokenizer.vocab_size,
-        tokens=train.num_tokens,
-        bytes_per_token=train.num_bytes / max(1, train.num_tokens),
-        rows=data.training.num_rows,
-        context=data.training.context,
-        efficiency=data.training.efficiency,
-        held_out_documents=held_out.num_documents,
-        held_out_bytes=held_out.num_bytes,
-    )
-
-
-def _of(family: str, balance: Balance | None) -> str:
-    """What the examples are, in words."""
-    return family if balance is None else f"{family}: {balance.good:,} good and {balance.bad:,} bad answers"
-
-
-def _settle(recipe: Recipe, corpus: Path, data: Data, train: TrainPlan, ranks: Ranks) -> dict[str, Any]:
-    return {
-        "task": recipe.task.model_dump(mode="json"),
-        "corpus": {"files": read_manifest(corpus).files},
-        "tokens": {"files": data.tokens.manifest.files},
-        "packing": {"train": _packing_hash(data.training), "validation": _packing_hash(data.held_out)},
-        "train": train.as_json(),
-        "evaluate": recipe.evaluate.model_dump(mode="json"),
-        "code": {"rhapsode": __version__, "torch": torch.__version__},
-        "machine": {
-            "device": ranks.device.type,
-            "ranks": ranks.size,
-            "threads": torch.get_num_threads(),
-            "instructions": torch.backends.cpu.get_cpu_capability(),
-            "kernels": "C" if native.is_here() else "torch",
-        },
-    }
-
-
-def meaning(settled: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a settled plan is the same on every machine."""
-    left_out = {**MACHINE, "train": (*MACHINE["train"], *UPKEEP)}
-    return {
-        part: {k: v for k, v in value.items() if k not in left_out.get(part, ())}
-        for part, value in settled.items()
-        if part != "machine"
-    }
-
-
-def _packing_hash(packing: Packing) -> str:
-    columns = (packing.row_offsets, *packing.columns)
-    return hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()
 
 
 def write_plan(plan: Plan, *, layout: Layout, shown: Mapping[str, Any], page: Report) -> Path:
@@ -366,18 +229,3 @@ def read_plan(name: str, *, layout: Layout) -> dict[str, Any] | None:
         return None
     value: dict[str, Any] = json.loads((path / "plan.json").read_text(encoding="utf-8"))
     return value
-
-
-def changes(before: Any, now: Any, *, key: str = "") -> list[str]:
-    """What differs between two settled plans, one line a leaf: "train.steps: 300 -> 600"."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = dict.fromkeys([*before, *now])
-        lines = (changes(before.get(k), now.get(k), key=f"{key}.{k}".strip(".")) for k in keys)
-        return [line for part in lines for line in part]
-    before, now = (json.loads(json.dumps(value)) for value in (before, now))
-    return [] if before == now else [f"{key}: {_short(before)} -> {_short(now)}"]
-
-
-def _short(value: Any) -> str:
-    text = "absent" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."

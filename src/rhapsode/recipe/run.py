@@ -29,8 +29,9 @@ from rhapsode.recipe.card import card_text
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import LoadedRecipe
 from rhapsode.recipe.pace import here_on
-from rhapsode.recipe.plan import Plan, changes, copy_plan, make_plan, meaning, read_plan, write_plan
+from rhapsode.recipe.plan import Plan, copy_plan, make_plan, read_plan, write_plan
 from rhapsode.recipe.plan_page import plan_page
+from rhapsode.recipe.settled import changes, meaning
 from rhapsode.recipe.teacher import papers_of
 from rhapsode.train.checkpoints import Evidence
 from rhapsode.train.forecast import Forecast, forecast, memory_floor

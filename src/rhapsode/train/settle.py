@@ -13,40 +13,22 @@ from rhapsode.core.units import GiB, format_bytes, format_count
 from rhapsode.model.narrow import narrow
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train.config import TrainConfig
-from rhapsode.train.objectives.balance import Balance, balanced
+from rhapsode.train.objectives.balance import Balance
 from rhapsode.train.objectives.config import (
-    DEFAULTS,
-    FOR,
-    HEADS,
     DistilConfig,
     GrpoConfig,
-    KtoConfig,
-    ObjectiveConfig,
 )
 from rhapsode.train.plan import Decision, Teacher, TrainPlan
-from rhapsode.train.settle_sampled import Prompts, Sizes, judging, own_answers, sampled_batch, sampled_sizes
+from rhapsode.train.rates import peak_rates
+from rhapsode.train.settle_objective import settle_objective
+from rhapsode.train.settle_sampled import Prompts, Sizes, own_answers, sampled_batch, sampled_sizes
 from rhapsode.train.time_left import FORWARD_SHARE
 
-MUON_RATE = 0.035
-EMBEDDING_RATE = 0.012
-ADAMW_RATE = 0.003
-REFERENCE_WIDTH = 256
-GENTLER = 30
-"""Trained weights are moved by so much less than fresh ones: far enough to learn, not so far as to forget."""
 SCRATCH_SCHEDULE = (0.02, 0.5)
 BASE_SCHEDULE = (0.1, 0.9)
 """Shares of the steps in which the rate rises, and in which it falls; a base has no need of a long stay at the peak
 (Bergsma et al. 2025)."""
-ADAPTER_FASTER = 2
-"""A change of low rank wants a higher rate than the weights beside which it stands. Ten times as high, which Schulman
-2025 found best for what is learned, forgets what is not (docs/experiments.md)."""
-PREFERENCE_GENTLER = 4
-"""Preferences say little of how to write; steps as large as for answers would make a model forget it."""
-REWARD_GENTLER = 2
-"""A reward is one number for a whole answer, so most of its gradient is noise."""
-JUDGED = ("preferences", "feedback")
 BASE_SCHEDULE_REASON = ": slow while AdamW's moments fill, then down to nothing all the way"
-BASE_OPTIMIZER_REASON = "the base was made by it or its like; Muon would move every direction of a matrix alike"
 
 
 LEAST_BATCH = 4096
@@ -125,7 +107,7 @@ def settle(
             objective is not what the data is made for.
     """
     is_trained, own = base is not None, _own(config, spec, here=here)
-    objective, learned = _objective(config, examples, balance)
+    objective, learned = settle_objective(config, examples, balance)
     _check_ranks(objective.name, here)
     sizes = Sizes(num_rows, num_targets, context)
     if isinstance(objective, GrpoConfig):
@@ -146,7 +128,7 @@ def settle(
     precision, computed = _precision(config, here)
     warmup, decay, schedule = _schedule(config, steps, is_trained=is_trained)
     micro, at_once = _micro_batch(config, own, sizes.width, rows, precision=precision, here=here)
-    rate, embedding_rate, rates = _rates(config, spec.width, is_trained=is_trained, objective=objective)
+    rate, embedding_rate, rates = peak_rates(config, spec.width, is_trained=is_trained, objective=objective)
     parallel, together = _parallel(config, own, here=here)
     plan = TrainPlan(
         spec=spec,
@@ -237,50 +219,6 @@ def _check_ranks(objective: str, here: Here) -> None:
         )
 
 
-def _objective(
-    config: TrainConfig, examples: str | None, balance: Balance | None
-) -> tuple[ObjectiveConfig, list[Decision]]:
-    """What is learned, and of which weights."""
-    if examples not in DEFAULTS and config.objective is None:
-        raise PlanRefused(f"nothing is learned from {examples} yet", "give answers, or pairs of them")
-    found = config.objective or DEFAULTS[examples]
-    if examples not in FOR[found.name]:
-        wanted = " or ".join(family or "text" for family in FOR[found.name])
-        raise PlanRefused(
-            f"train.objective {found.name} learns from {wanted}, and the data is "
-            f"{f'made of {examples}' if examples else 'text'}",
-            "leave train.objective out, or give it other data",
-        )
-    if found.name == "next_token" and config.adapter is None:
-        return found, []
-    found, weighed = _weighed(found, balance)
-    left_out = {"name", "teacher", "own"}
-    given = {} if isinstance(found, GrpoConfig) else found.model_dump(exclude=left_out, exclude_none=True)
-    numbers = ", ".join(f"{k} {value if isinstance(value, str) else f'{value:g}'}" for k, value in given.items())
-    why = "train.objective" if config.objective else f"what {examples or 'text'} is for"
-    learned = [Decision("objective", f"{found.name}{f' ({numbers})' if numbers else ''}", why)]
-    if isinstance(found, GrpoConfig):
-        learned += judging(found)
-    if (adapter := config.adapter) is not None:
-        kind = f"{adapter.kind}, rank {adapter.rank}, of {', '.join(adapter.targets)}"
-        kept = f"; the weights beside it are frozen{f' and kept as {config.storage}' if config.storage else ''}"
-        learned.append(Decision("adapter", kind, f"train.adapter{kept}"))
-    return found, learned + weighed
-
-
-def _weighed(found: ObjectiveConfig, balance: Balance | None) -> tuple[ObjectiveConfig, list[Decision]]:
-    """With the weights of good and bad answers, where it has any and nobody has given both."""
-    if not isinstance(found, KtoConfig) or None not in (found.good_weight, found.bad_weight):
-        return found, []
-    assert balance is not None, "feedback is good or bad"
-    weights = balanced(balance)
-    found = found.model_copy(
-        update={"good_weight": found.good_weight or weights.good, "bad_weight": found.bad_weight or weights.bad}
-    )
-    why = f"{balance.good:,} good and {balance.bad:,} bad answers; weighted they are to be as 1 : 1 to 4 : 3"
-    return found, [Decision("weights of good and bad", f"{found.good_weight:.4g} and {found.bad_weight:.4g}", why)]
-
-
 def _batch(config: TrainConfig, context: int, asked: float, *, num_rows: int, least: int) -> tuple[int, Decision]:
     """Rows a step. Small budgets want small batches: about 3 sqrt(tokens), for text at least 4096."""
     if config.batch_tokens is not None:
@@ -365,36 +303,3 @@ def _keeping(config: TrainConfig) -> Decision:
         return Decision("checkpoints that stay", f"{many}, the best", "train.keep; the best by bits per byte")
     because = "train.keep, train.keep_every; the best by bits per byte"
     return Decision("checkpoints that stay", f"{many}, the best, every {config.keep_every} steps", because)
-
-
-def _rates(
-    config: TrainConfig, width: int, *, is_trained: bool, objective: ObjectiveConfig
-) -> tuple[float, float, list[Decision]]:
-    """The peak rate of the matrices or of everything, that of the embeddings beside Muon, and why."""
-    scale, by_width = math.sqrt(REFERENCE_WIDTH / width), f" sqrt({REFERENCE_WIDTH}/{width})"
-    gentler, less = (1 / GENTLER, f" / {GENTLER}, as the weights are trained already") if is_trained else (1.0, "")
-    if config.adapter is not None:
-        gentler, less = gentler * ADAPTER_FASTER, f"{less}, x {ADAPTER_FASTER} for an adapter"
-    [kind, *_] = FOR[objective.name]
-    if kind in JUDGED and objective.name not in HEADS:  # a head has no words to forget
-        gentler, less = gentler / PREFERENCE_GENTLER, f"{less}, / {PREFERENCE_GENTLER} for {kind}"
-    if objective.name == "grpo":
-        gentler, less = gentler / REWARD_GENTLER, f"{less}, / {REWARD_GENTLER} for rewards"
-    rate, beside = config.learning_rate, config.embedding_learning_rate or EMBEDDING_RATE * scale * gentler
-    if config.optimizer_for(is_trained=is_trained) == "adamw":
-        chosen = [Decision("optimizer", "AdamW", BASE_OPTIMIZER_REASON)] if config.optimizer is None else []
-        why = "train.learning_rate" if rate else f"{ADAMW_RATE}{by_width}{less}"
-        rate = rate or ADAMW_RATE * scale * gentler
-        return rate, beside, [*chosen, Decision("learning rate (AdamW)", f"{rate:.4g}", why)]
-    why = "train.learning_rate" if rate else f"{MUON_RATE}, the same at any width{less}"
-    asked_beside = config.embedding_learning_rate is not None
-    why_beside = "train.embedding_learning_rate" if asked_beside else f"{EMBEDDING_RATE}{by_width}{less}"
-    rate = rate or MUON_RATE * gentler
-    return (
-        rate,
-        beside,
-        [
-            Decision("learning rate (Muon, matrices)", f"{rate:.4g}", why),
-            Decision("learning rate (AdamW, embeddings)", f"{beside:.4g}", why_beside),
-        ],
-    )
