@@ -204,7 +204,7 @@ def test_a_vocabulary_to_learn_has_no_effect_beside_a_teacher(recipe_path: Path,
 
 def test_pairs_have_no_teacher() -> None:
     config = TrainConfig.model_validate({"objective": {"name": "distil", "teacher": "somebody"}})
-    with pytest.raises(PlanRefused, match="distil learns from answers, and the data is made of preferences"):
+    with pytest.raises(PlanRefused, match="distil learns from answers or text, and the data is made of preferences"):
         settle(
             config, make_spec(), init_seed=None, base="b", stops=(), begin=None, context=64, num_rows=100,
             num_targets=4000, examples="preferences",
