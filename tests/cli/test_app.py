@@ -10,7 +10,10 @@ from cyclopts import App
 from rhapsode.cli.app import TRACEBACK, VERBS, make_app, run
 
 HEAVY = ("torch", "numpy", "pyarrow", "tokenizers", "pydantic", "matplotlib", "fastapi")
-SHARED = {"--set", "--out", "--json", "--resume", "--watch", "--launch", "--submit", "--host", "--port", "--model"}
+SHARED = {
+    *("--set", "--out", "--json", "--resume", "--watch", "--launch", "--submit"),
+    *("--host", "--port", "--model", "--before"),
+}
 
 
 def rhapsode(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

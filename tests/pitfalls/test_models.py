@@ -82,7 +82,7 @@ def test_13_a_token_without_a_row_is_refused_by_the_plan(project: Project) -> No
     source = project.folder / "bases" / "wide"
     altered(source, bases / "wide", lambda path: edit_json(path / "tokenizer.json", add))
     project.write([{"prompt": f"Ship {n} <x39>?", "completion": " red"} for n in range(40)])
-    with pytest.raises(PlanRefused, match=r"its tokenizer gives token \d+, the model has \d+"):
+    with pytest.raises(PlanRefused, match=r"its tokenizer has the token \d+ .*, and the model \d+ rows"):
         project.plan("model.base=more/wide")
 
 

@@ -52,7 +52,7 @@ def test_20_an_answer_that_does_not_fit_is_never_cut(project: Project) -> None:
     project.write([{"prompt": "Which colour has the sea?", "completion": " blue"}], name="held")
     with pytest.raises(PlanRefused, match=r"1 of 41 examples .*rows\.jsonl#row41\): \d+ tokens .*would be lost"):
         project.plan(BOTH)
-    plan = project.plan(BOTH, "data.too_long=drop")
+    plan = project.plan(BOTH, "data.too_long=drop", "train.objective={name: sft, learn_prompts: 0}")
     split = plan.data.tokens.split("train")
     learned = sum(num_learned(split, n) for n in range(split.num_documents) if split.document_source(n)[-5:] != "row41")
     assert plan.data.training.num_targets == learned

@@ -96,7 +96,7 @@ def test_both_sides_of_the_split_have_all_that_there_is_and_nothing_in_common(pa
     sides = [
         [example_of(document) for document in iter_documents(corpus, split=split)] for split in ("train", "validation")
     ]
-    assert sum(map(len, sides)) == pack.num_rows, "nothing was a duplicate"
+    assert pack.num_rows >= sum(map(len, sides)) > 0.98 * pack.num_rows, "hardly anything is nearly held out"
     assert 0.08 * pack.num_rows < len(sides[1]) < 0.25 * pack.num_rows
     asked = [{same_prompt(opening(example)) for example in side} for side in sides]
     assert not asked[0] & asked[1]

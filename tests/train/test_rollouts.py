@@ -230,5 +230,5 @@ def test_programs_are_rewarded_for_passing_their_tests() -> None:
 
 def test_a_row_that_cannot_be_judged_is_named() -> None:
     reward = Reward([{"scorer": "number", "weight": 1.0}])
-    with pytest.raises(RhapsodeError, match="an answer to item row7 cannot be judged"):
+    with pytest.raises(RhapsodeError, match="item row7: the right answer 'seven' has no number"):
         reward(" 7", Item("row7", "a", "3 + 4 =", "seven"))

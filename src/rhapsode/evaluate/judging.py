@@ -44,10 +44,13 @@ def aim(scorer: str, item: Item) -> str:
 
 
 def written(scorer: str, item: Item, answer: str) -> str:
-    """The answer as the scorer of this name reads it: a program that the prompt begins is judged as a whole."""
-    if scorer == "unit_tests" and isinstance(item.prompt, str) and _is_program(item.prompt, item.wanted):
-        return item.prompt + answer
-    return answer
+    """The answer as the scorer of this name reads it: a program that the prompt begins is judged as a whole.
+
+    Where a row has no check, what is wanted is no program, but its tests.
+    """
+    if scorer != "unit_tests" or not item.check or not isinstance(item.prompt, str):
+        return answer
+    return item.prompt + answer if _is_program(item.prompt, item.wanted) else answer
 
 
 def score(scorer: Scorer, item: Item, answer: str) -> float:
