@@ -20,6 +20,7 @@ from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import load_recipe
 from rhapsode.recipe.plan import Plan, make_plan
 from rhapsode.recipe.run import plan_run, train_run, walking
+from rhapsode.weights.adapter import read_adapter
 from rhapsode.weights.checkpoint import checkpoints
 
 HEAD = """
@@ -152,6 +153,23 @@ def test_the_first_step_of_labels_is_a_guess_and_its_plan_names_them(folder: Pat
     assert "-&gt; label red" in (layout.plans / "head" / "plan.html").read_text() or learned
 
 
+@pytest.mark.parametrize("name", ["classify", "embed"])
+def test_new_tokens_are_learned_beside_a_head(name: str, folder: Path) -> None:
+    """An adapter has their rows in the embedding and the head whole; the base is asked without them."""
+    layout, path = Layout(folder / "out"), recipe_of(folder, name)
+    plan, model, found, _ = walked(path, layout, "data.tokens.new_pieces=8")
+    assert plan.train.adapter is not None
+    assert len(plan.train.adapter.tokens) == 8
+    assert found.task is not None
+    assert found.task.before is not None
+    assert found.task.after.scores[0].value > found.task.before.scores[0].value
+    checkpoint = checkpoints(layout.runs / "head")[-1]
+    learned = read_adapter(checkpoint, spec=plan.train.spec).weights
+    assert learned["embedding.rows"].shape[0] == 8
+    assert ("head.weight" in learned, "head.rows" in learned) == (name == "classify", False)
+    assert load_head(model).engine.head == plan.train.spec.head
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_peft_and_transformers_read_what_was_trained(folder: Path) -> None:
     """The adapter with its head upon the base, and the merged model, give the scores that ours gives."""
@@ -209,6 +227,8 @@ def test_answers_that_are_no_labels_are_refused(folder: Path) -> None:
         ("model.base=null", "a head stands upon trained weights"),
         ("task.prompts=[Sing]", "goes on with nothing"),
         ("evaluate.gate.below_best_baseline=5%", "has no bits per byte"),
+        ("evaluate.gate.general=0.05", "has no bits on general text"),
+        ("evaluate.task.scorers=[tool_calls]", "judges tool calls, of which train.objective classify makes none"),
     ],
 )
 def test_what_does_not_go_together_is_refused(change: str, said: str, folder: Path) -> None:

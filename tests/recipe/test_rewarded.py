@@ -168,6 +168,7 @@ def test_what_could_not_work_refuses_the_plan(rewarded_path: Path, tmp_path: Pat
     [
         ("train.objective.reward=exakt", "there is no scorer called 'exakt'; did you mean 'exact'"),
         ("train.objective.reward=recall:a", "recall of one label judges the rows of that label alone"),
+        ("train.objective.reward=chosen", "chosen judges models of train.objective reward, and this one writes"),
         ("train.objective.reward=[exact, exact]", "reward names a scorer twice"),
         ("train.objective.reward=[]", "reward"),
         ("train.objective={name: grpo}", "reward"),

@@ -163,7 +163,7 @@ def _unfit(scorer: str, objective: str) -> str:
         return f"{scorer} judges models of train.objective {found.needs}, and this is {objective}; name another scorer"
     if objective not in HEADS or (objective == "classify" and found.judges == "answers" and not found.is_of_calls):
         return ""
-    own = [name for name in SCORERS if known(name).needs == objective] or ["accuracy", "macro_f1"]
+    own = [name for name, one in SCORERS.items() if one.needs == objective] or ["accuracy", "macro_f1"]
     what = "tool calls" if found.is_of_calls else "labels and words" if found.judges == "answers" else "likelihoods"
     return f"{scorer} judges {what}, of which train.objective {objective} makes none; name one of {', '.join(own)}"
 
