@@ -24,6 +24,7 @@ from rhapsode.evaluate.arrays import Floats, Ints
 from rhapsode.evaluate.windows import Window, batches, slide
 from rhapsode.kernels.attention import DenseAttend
 from rhapsode.kernels.cross_entropy import IGNORE
+from rhapsode.kernels.scores import round_up
 from rhapsode.model.decoder import Decoder
 
 BATCH_TOKENS = 8192
@@ -146,8 +147,13 @@ def _surprise(model: Decoder, hidden_MD: Tensor, targets_M: Tensor) -> Tensor:
     """[M] -ln p of each target, in float64; the scores of a chunk exist at a time."""
     size = min(CHUNK, max(1, CHUNK_SCORES // model.spec.vocab_size))
     chunks = (slice(start, start + size) for start in range(0, len(targets_M), size))
-    nats = [F.cross_entropy(model.logits(hidden_MD[at]), targets_M[at], reduction="none").double() for at in chunks]
+    nats = [_nats(model.logits(round_up(hidden_MD[at])), targets_M[at]) for at in chunks]
     return torch.cat(nats)
+
+
+def _nats(scores_NV: Tensor, targets_n: Tensor) -> Tensor:
+    """[n] of the first n rows."""
+    return F.cross_entropy(scores_NV[: len(targets_n)], targets_n, reduction="none").double()
 
 
 def _require_finite(bits: Tensor, split: Documents, documents: Sequence[int]) -> None:

@@ -38,9 +38,10 @@ def require_business(scorers: Sequence[str], items: Sequence[Item]) -> None:
 
 def aim(scorer: str, item: Item) -> str:
     """What the scorer of this name holds an answer to the item against."""
-    if known(scorer).is_of_calls:
+    found = known(scorer)
+    if found.is_of_calls:
         return aim_of_calls(item.calls, item.tools)
-    return item.check if item.check and kind_of(item.check) == scorer else item.wanted
+    return item.check if item.check and kind_of(item.check) == (found.check or scorer) else item.wanted
 
 
 def written(scorer: str, item: Item, answer: str) -> str:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhapsode.kernels import native
+from rhapsode.kernels.scores import round_up
 
 IGNORE = -100
 CHUNK = 1024
@@ -71,12 +72,13 @@ def chunk_of(vocab_size: int) -> int:
 
 
 def _loss_and_slope(logits: Tensor, targets: Tensor, *, softcap: float | None) -> tuple[Tensor, Tensor]:
-    """The summed loss of logits [N,V], and its gradient, which takes their place in memory."""
+    """The summed loss of logits [N,V], and its gradient, which takes their place in memory; IGNORE has neither."""
     if softcap is None and native.suits(logits):
         losses = torch.empty(len(logits))
         native.call("cross_entropy", logits, targets, losses, *logits.shape)
         return losses.sum(), logits
-    target = targets[:, None]
+    asked = (targets != IGNORE)[:, None]
+    target = targets[:, None].clamp(min=0)
     wide = torch.promote_types(logits.dtype, torch.float32)
     capped = None
     if softcap is not None:
@@ -86,9 +88,9 @@ def _loss_and_slope(logits: Tensor, targets: Tensor, *, softcap: float | None) -
     picked = logits.gather(1, target).to(wide)
     probability = logits.sub_(top).exp_()
     mass = probability.sum(-1, keepdim=True, dtype=wide)
-    loss = (mass.log() + top.to(wide) - picked).sum()
-    probability.mul_(mass.reciprocal().to(probability.dtype))
-    probability.scatter_add_(1, target, probability.new_full(target.shape, -1))
+    loss = (mass.log() + top.to(wide) - picked).where(asked, 0).sum()
+    probability.mul_(mass.reciprocal().where(asked, 0).to(probability.dtype))
+    probability.scatter_add_(1, target, -asked.to(probability.dtype))
     if capped is not None:  # d cap tanh(x / cap) = 1 - tanh^2
         probability.addcmul_(probability, capped.square_(), value=-1)
     return loss, probability
@@ -106,7 +108,8 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, so
     hidden, targets = hidden.flatten(0, -2), targets.flatten()
     kept = (targets != IGNORE).nonzero().squeeze(1)
     if len(kept) < len(targets):
-        hidden, targets = hidden.index_select(0, kept), targets.index_select(0, kept)
+        hidden, targets = round_up(hidden.index_select(0, kept)), targets.index_select(0, kept)
+        targets = F.pad(targets, (0, len(hidden) - len(targets)), value=IGNORE)
     if torch.is_grad_enabled():
         total: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, targets, softcap)  # type: ignore[no-untyped-call]
     else:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhapsode.kernels.scores import Projection, ProjectionGradients
+from rhapsode.kernels.scores import Projection, ProjectionGradients, round_up
 
 FORWARD, REVERSE = 0.0, 1.0
 """The betas of KL(teacher|student) and of KL(student|teacher)."""
@@ -95,6 +95,7 @@ def chunked_divergence(student: Projection, teacher: Projection, *, beta: float,
     assert student.weight.shape[0] == teacher.weight.shape[0], "two vocabularies"
     assert len(student.hidden) == len(teacher.hidden), "other tokens"
     assert 0 <= beta <= 1, beta
-    frozen = Projection(teacher.hidden.detach(), teacher.weight.detach(), teacher.softcap)
-    out: Tensor = _ChunkedDivergence.apply(student.hidden, student.weight, frozen, student.softcap, beta, temperature)  # type: ignore[no-untyped-call]
-    return out
+    frozen = Projection(round_up(teacher.hidden.detach()), teacher.weight.detach(), teacher.softcap)
+    hidden = round_up(student.hidden)
+    out: Tensor = _ChunkedDivergence.apply(hidden, student.weight, frozen, student.softcap, beta, temperature)  # type: ignore[no-untyped-call]
+    return out[: len(student.hidden)]

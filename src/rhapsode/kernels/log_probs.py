@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rhapsode.kernels import native
 from rhapsode.kernels.cross_entropy import IGNORE
-from rhapsode.kernels.scores import Projection, ProjectionGradients
+from rhapsode.kernels.scores import Projection, ProjectionGradients, round_up
 
 
 class TokenScores(NamedTuple):
@@ -133,9 +133,12 @@ def chunked_token_scores(
     """
     flat, asked = hidden.flatten(0, -2), targets.flatten()
     kept = (asked != IGNORE).nonzero().squeeze(1)
-    rows = flat.index_select(0, kept) if len(kept) < len(asked) else flat
-    found = _ChunkedTokenScores.apply(rows, weight, asked[kept], softcap, temperature)  # type: ignore[no-untyped-call]
-    log_probs, entropies = (x.new_zeros(len(asked)).index_copy(0, kept, x).view(targets.shape) for x in found)
+    rows, of_rows = round_up(flat.index_select(0, kept) if len(kept) < len(asked) else flat), asked[kept]
+    of_rows = F.pad(of_rows, (0, len(rows) - len(kept)))
+    found = _ChunkedTokenScores.apply(rows, weight, of_rows, softcap, temperature)  # type: ignore[no-untyped-call]
+    log_probs, entropies = (
+        x.new_zeros(len(asked)).index_copy(0, kept, x[: len(kept)]).view(targets.shape) for x in found
+    )
     return TokenScores(log_probs, entropies)
 
 

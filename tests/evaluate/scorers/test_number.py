@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.evaluate.scorers.number import final_number, number
+from rhapsode.evaluate.scorers.number import final_number, number, number_near
 
 CASES = {
     "She sold 48/2 = <<48/2=24>>24 clips in May.\n#### 72": Fraction(72),
@@ -60,3 +60,19 @@ def test_an_answer_that_is_marked_in_vain_is_wrong_although_its_text_has_the_num
 def test_a_right_answer_without_a_number_is_a_fault_of_the_row() -> None:
     with pytest.raises(RhapsodeError, match="'forty two' has no number"):
         number("42", "forty two")
+
+
+@pytest.mark.parametrize(
+    ("answer", "near"), [("3", 0.5), ("9", 1), ("10", 18 / 19), ("-9", 0), ("0", 0), ("none", 0), ("27", 0.5)]
+)
+def test_a_number_is_worth_the_more_the_nearer_it_is(answer: str, near: float) -> None:
+    assert number_near(answer, "9") == pytest.approx(near)
+
+
+@given(st.integers(-(10**12), 10**12), st.integers(-(10**12), 10**12))
+def test_nearness_is_the_same_both_ways_and_whole_only_where_equal(one: int, other: int) -> None:
+    near = number_near(str(one), str(other))
+    assert near == number_near(str(other), str(one))
+    assert 0 <= near <= 1
+    assert (near == 1) == (one == other)
+    assert number_near(str(one), str(one)) == 1

@@ -24,12 +24,30 @@ def number(answer: str, wanted: str) -> float:
     Raises:
         RhapsodeError: the right answer has no number.
     """
+    return float(final_number(answer) == _right(wanted))
+
+
+def number_near(answer: str, wanted: str) -> float:
+    """How near the final numbers are: 1 - |a - w| / (|a| + |w|), which is 0 across zero and for no number at all.
+
+    That is 1 less the symmetric error of Makridakis 1993 (doi:10.1016/0169-2070(93)90079-3); equal zeros are 1.
+
+    Raises:
+        RhapsodeError: the right answer has no number.
+    """
+    right, given = _right(wanted), final_number(answer)
+    if given is None:
+        return 0.0
+    return 1.0 if given == right else float(1 - abs(given - right) / (abs(given) + abs(right)))
+
+
+def _right(wanted: str) -> Fraction:
     right = final_number(wanted)
     if right is None:
         raise RhapsodeError(
             f"the right answer {wanted[-80:]!r} has no number", f"end it with {MARK} and the number, or with the number"
         )
-    return float(final_number(answer) == right)
+    return right
 
 
 def final_number(text: str) -> Fraction | None:

@@ -25,6 +25,7 @@ class Known(NamedTuple):
         judges: answers that the model writes, or how likely it finds those of people: of preferences, or of feedback.
         is_of_calls: tool calls are judged, of items that have tools; else words.
         needs: the objective of the only models that it judges: some do not write.
+        check: the kind of a row's check that it reads, where that is not called as it is itself.
     """
 
     where: str
@@ -34,6 +35,7 @@ class Known(NamedTuple):
     is_of_calls: bool = False
     judges: Literal["answers", "preferences", "feedback"] = "answers"
     needs: str | None = None
+    check: str = ""
 
 
 SCORERS = {
@@ -48,6 +50,7 @@ SCORERS = {
     "chrf": Known("ngrams:Chrf", "pieces of words of the wanted text"),
     "bleu": Known("ngrams:Bleu", "runs of words of the wanted text"),
     "number": Known("number:number", "answers that come to the wanted number"),
+    "number_near": Known("number:number_near", "how near answers come to the wanted number", check="number"),
     "json": Known("json_fields:json_fields", "fields of the wanted JSON value"),
     "json_schema": Known("json_schema:json_schema", "answers that are JSON of the wanted shape"),
     "chosen": Known("exact:exact", "pairs of which the chosen answer gets the higher reward", needs="reward"),

@@ -1,6 +1,8 @@
-/* Scores of a vocabulary to the loss and its gradient, in place: e^(x - log sum e^x), less one at the target. */
+/* Scores of a vocabulary to the loss and its gradient, in place: e^(x - log sum e^x), less one at the target. Rows whose
+   target is negative have no loss, and a gradient of 0. */
 
 #include <math.h>
+#include <string.h>
 
 #include "bf16.h"
 
@@ -8,6 +10,11 @@ void cross_entropy(bf16 *scores, const int64_t *targets, float *losses, long tok
 #pragma omp parallel for schedule(static)
     for (long t = 0; t < tokens; t++) {
         bf16 *row = scores + t * vocabulary;
+        if (targets[t] < 0) {
+            losses[t] = 0;
+            memset(row, 0, vocabulary * sizeof(bf16));
+            continue;
+        }
         float top = -INFINITY, sum = 0;
 #pragma omp simd reduction(max : top)
         for (long i = 0; i < vocabulary; i++) {
