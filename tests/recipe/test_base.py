@@ -136,6 +136,18 @@ def test_a_model_without_a_repository_goes_by_its_own_name(tmp_path):
     assert (base.title, base.reference) == ("mine", str(tmp_path / "mine"))
 
 
+def test_the_model_of_a_run_goes_by_the_name_of_the_run(tmp_path):
+    make_base(tmp_path / "runs" / "sums" / "model", "qwen2", facts={"source": "local"})
+    assert find_base("runs/sums/model", beside=tmp_path).title == "sums"
+
+
+@only_gemma
+def test_a_path_that_leads_nowhere_is_not_taken_for_a_hubs_name(based_path):
+    error = error_of(based_path, "model.base=../out/runs/sums/model")
+    assert error.message.endswith("out/runs/sums/model is not there")
+    assert "out/runs/NAME/model" in error.hint
+
+
 def test_the_plan_shows_the_base_and_hashes_it(based_path, tmp_path):
     plan = plan_of(based_path, tmp_path / "out")
     base = load_recipe(based_path).base

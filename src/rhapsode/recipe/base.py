@@ -72,13 +72,16 @@ def _nowhere(name: str, path: Path) -> RhapsodeError:
         return RhapsodeError(f"{path} holds no model", "name a model directory: it has a config.json")
     if path.exists():
         return RhapsodeError(f"{path} is no model directory", f"{PULL} {path}")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:  # a hub's repository has one
+        return RhapsodeError(f"{path} is not there", "name a model directory, such as out/runs/NAME/model of a run")
     return RhapsodeError(f"{name} is not here", f"{PULL} {name}")
 
 
 def _own_name(directory: Path) -> str:
-    """That of the folder, or of the run whose checkpoint it is."""
+    """That of the folder, or of the run whose checkpoint or merged model it is."""
     directory = directory.resolve()
-    return directory.parent.name if directory.name.startswith("step-") else directory.name
+    is_of_run = directory.name.startswith("step-") or directory.name == "model"
+    return directory.parent.name if is_of_run else directory.name
 
 
 def _title(name: str, *, source: str) -> str:
