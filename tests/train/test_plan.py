@@ -119,6 +119,13 @@ def test_micro_batches_hold_2048_tokens_or_what_the_recipe_or_the_machine_says()
     assert settled(batch_tokens=4096, micro_batch_rows=99)[0].micro_batch_rows == 8
 
 
+def test_an_adapter_computes_half_as_many_at_once() -> None:
+    asked: dict[str, Any] = {"base": "9" * 64, "batch_tokens": 65536, "adapter": {"rank": 4}}
+    assert settled(**asked)[0].micro_batch_rows == 2
+    assert settled(**asked, here=Here(frozen_tokens_at_once=8192))[0].micro_batch_rows == 16
+    assert settled(**asked, micro_batch_rows=3)[0].micro_batch_rows == 3
+
+
 def test_a_large_model_computes_fewer_rows_at_once() -> None:
     large = dataclasses.replace(SPEC, width=2048, heads=16, kv_heads=8, head_dim=128, layers=SPEC.layers * 8)
     here = Here(tokens_at_once=8192)

@@ -111,6 +111,7 @@ def here_on(ranks: Ranks, *, out: Path, events: Events) -> Here:
             memory=memory,
             has_fast_bf16=torch.cuda.is_bf16_supported(including_emulation=False),
             tokens_at_once=GPU_TOKENS,
+            frozen_tokens_at_once=GPU_TOKENS,
             bytes_at_once=int(GPU_SHARE * memory),
             flops=measure_peak_flops(torch.bfloat16, device=ranks.device),
         )

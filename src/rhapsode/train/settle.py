@@ -52,6 +52,8 @@ class Here(NamedTuple):
         has_fast_bf16: whether products in bfloat16 are faster than in float32.
         tokens_at_once, bytes_at_once: what is worth computing at once, and what that may leave in memory for the way
             back.
+        frozen_tokens_at_once: the same for an adapter: frozen matrices have no gradients to be added up each time, so
+            fewer tokens are as fast, and need less memory (docs/experiments.md).
         tokens_per_second: how fast a step of this kind is, measured or guessed; only a budget in minutes needs it.
         flops: operations a second of a matrix product in the type that computes; only a budget in minutes without a
             model's size needs it.
@@ -62,6 +64,7 @@ class Here(NamedTuple):
     has_fast_bf16: bool = True
     tokens_at_once: int = 2048
     bytes_at_once: int = GiB
+    frozen_tokens_at_once: int = 1024
     tokens_per_second: float | None = None
     flops: float | None = None
 
@@ -246,8 +249,9 @@ def _micro_batch(
         micro, why = config.micro_batch_rows, "train.micro_batch_rows"
     else:
         token_bytes = activations(spec) * (2 if precision == "bf16" else 4)
-        micro = max(1, min(here.tokens_at_once, here.bytes_at_once // token_bytes) // context)
-        most = f"<= {here.tokens_at_once} tokens and {format_bytes(here.bytes_at_once)}"
+        tokens = here.tokens_at_once if config.adapter is None else here.frozen_tokens_at_once
+        micro = max(1, min(tokens, here.bytes_at_once // token_bytes) // context)
+        most = f"<= {tokens} tokens and {format_bytes(here.bytes_at_once)}"
         why = f"{most}, at {format_bytes(token_bytes)} of memory a token"
     micro = min(rows, micro)
     return micro, Decision("at once", f"{micro} of its rows", why)
