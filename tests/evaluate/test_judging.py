@@ -51,6 +51,7 @@ def test_a_scorer_judges_by_the_check_that_is_made_for_it(check: str, of: str) -
     item = Item("x", "x", ASK, "It is 11 and then 12", check=check)
     for name in ("number", "json_schema", "unit_tests", "exact", "rougeL"):
         assert aim(name, item) == (check if name == of else item.wanted)
+    assert aim("number_near", item) == aim("number", item)
 
 
 def test_a_number_beside_the_answer_is_what_counts() -> None:

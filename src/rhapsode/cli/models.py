@@ -24,6 +24,7 @@ def find_model(path: Path) -> Path:
     Raises:
         RhapsodeError: there is no model, or it must be pulled first: the hint is the command.
     """
+    from rhapsode.catalogue.fetch.hub import REPOSITORY
     from rhapsode.catalogue.models import CATALOGUE
     from rhapsode.catalogue.pull import unknown
     from rhapsode.catalogue.store import find
@@ -39,7 +40,7 @@ def find_model(path: Path) -> Path:
     if path.exists():
         raise RhapsodeError(f"{path} holds no model", NAME_A_MODEL)
     error = unknown(name)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    if REPOSITORY.fullmatch(name):
         raise RhapsodeError(f"{name} is not here", f"if it is a hub's model: rhapsode models pull {name}")
     raise RhapsodeError(error.message, f"{error.hint}; or {NAME_A_MODEL}")
 
@@ -72,22 +73,14 @@ def ask_person(terms: "Terms") -> bool:
         raise
 
 
-def model_name(directory: Path) -> str:
-    """What a model is called: by its run if it is a checkpoint of one, else by its directory."""
-    from rhapsode.weights.checkpoint import MERGED, STEP
-
-    directory = directory.resolve()
-    is_of_run = STEP.fullmatch(directory.name) or directory.name == MERGED
-    return directory.parent.name if is_of_run else directory.name
-
-
 def _at(path: Path) -> Path | None:
     """The model that lies at `path`, if one does.
 
     Raises:
         RhapsodeError: a model lies there that nobody has checked and pulled yet, or an adapter that is not merged.
     """
-    from rhapsode.weights.checkpoint import MERGED, checkpoints
+    from rhapsode.weights.checkpoint import checkpoints
+    from rhapsode.weights.names import MERGED
 
     if path.suffix == ".gguf" and path.is_file():
         raise _must_be_pulled(path, "is a GGUF file")

@@ -41,7 +41,7 @@ def aim(scorer: str, item: Item) -> str:
     found = known(scorer)
     if found.is_of_calls:
         return aim_of_calls(item.calls, item.tools)
-    return item.check if item.check and kind_of(item.check) == (found.check or scorer) else item.wanted
+    return item.check if item.check and kind_of(item.check) == found.check else item.wanted
 
 
 def written(scorer: str, item: Item, answer: str) -> str:

@@ -11,6 +11,7 @@ from rhapsode.core.manifest import digest, is_complete, read_manifest
 from rhapsode.model.families.registry import spec_from_config
 from rhapsode.model.spec import ModelSpec
 from rhapsode.weights.json_file import read_object
+from rhapsode.weights.names import model_name
 from rhapsode.weights.sentence_files import with_pooling
 
 PAPERS = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*", "*TERMS*")
@@ -58,7 +59,7 @@ def find_base(name: str, *, beside: Path) -> Base:
     return Base(
         reference=str(directory.absolute()) if is_path else name,
         directory=directory,
-        title=_title(_own_name(directory) if is_path else name, source=str(facts.get("source", ""))),
+        title=_title(model_name(directory) if is_path else name, source=str(facts.get("source", ""))),
         licence=str(facts.get("licence", "unknown")),
         papers=tuple(sorted({path for pattern in PAPERS for path in directory.glob(pattern) if path.is_file()})),
         facts=facts,
@@ -68,20 +69,15 @@ def find_base(name: str, *, beside: Path) -> Base:
 
 
 def _nowhere(name: str, path: Path) -> RhapsodeError:
+    from rhapsode.catalogue.fetch.hub import REPOSITORY
+
     if path.is_dir():
         return RhapsodeError(f"{path} holds no model", "name a model directory: it has a config.json")
     if path.exists():
         return RhapsodeError(f"{path} is no model directory", f"{PULL} {path}")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:  # a hub's repository has one
+    if "/" in name and not REPOSITORY.fullmatch(name):
         return RhapsodeError(f"{path} is not there", "name a model directory, such as out/runs/NAME/model of a run")
     return RhapsodeError(f"{name} is not here", f"{PULL} {name}")
-
-
-def _own_name(directory: Path) -> str:
-    """That of the folder, or of the run whose checkpoint or merged model it is."""
-    directory = directory.resolve()
-    is_of_run = directory.name.startswith("step-") or directory.name == "model"
-    return directory.parent.name if is_of_run else directory.name
 
 
 def _title(name: str, *, source: str) -> str:

@@ -7,7 +7,6 @@ before it. Which of them stay is the business of `retention`.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,14 +24,12 @@ from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.model.spec import ModelSpec
 from rhapsode.weights.adapter import read_adapter
 from rhapsode.weights.directory import read_weights, write_weights
+from rhapsode.weights.names import STEP
 from rhapsode.weights.rows import OPTIMIZER
 from rhapsode.weights.safetensors import read_tensors, write_tensors
 
 KIND = "model"
-MERGED = "model"
-"""In a run's folder, the last adapter in the weights of its base."""
 STATE = "training/state.json"
-STEP = re.compile(r"step-\d{6,}")
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,14 @@ def evaluate(
     json: options.Json = False,
 ) -> None:
     """Measure a model on what the recipe holds out, beside baselines, and judge its answers where scorers are named."""
-    from rhapsode.cli.models import find_model, model_name
+    from rhapsode.cli.models import find_model
     from rhapsode.cli.progress import watched
     from rhapsode.cli.tables import show_evaluation, show_task
     from rhapsode.recipe.compare import Sides, compare_models
     from rhapsode.recipe.layout import Layout
     from rhapsode.recipe.load import load_recipe
     from rhapsode.recipe.run import check_gate
+    from rhapsode.weights.names import model_name
 
     loaded, layout = load_recipe(recipe, overrides), Layout(out)
     directory = find_model(model or layout.runs / loaded.recipe.task.name)

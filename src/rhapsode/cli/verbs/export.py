@@ -68,8 +68,8 @@ def export(
 
 
 def _gguf(directory: Path, encoding: str, out: Path, *, is_verified: bool, as_json: bool, events: Events) -> None:
-    from rhapsode.cli.models import model_name
     from rhapsode.export.gguf.export import export_gguf
+    from rhapsode.weights.names import model_name
 
     found = export_gguf(
         directory, out, name=model_name(directory), encoding=encoding, verified=is_verified, events=events
@@ -78,8 +78,8 @@ def _gguf(directory: Path, encoding: str, out: Path, *, is_verified: bool, as_js
 
 
 def _safetensors(directory: Path, encoding: str, out: Path, *, as_json: bool, events: Events) -> None:
-    from rhapsode.cli.models import model_name
     from rhapsode.export.safetensors import export_safetensors
+    from rhapsode.weights.names import model_name
 
     path = export_safetensors(directory, out, name=model_name(directory), encoding=encoding.lower(), events=events)
     give({"path": str(path)}, as_json=as_json, show=lambda console: console.print(f"model  {path}", soft_wrap=True))

@@ -20,11 +20,12 @@ def serve(
 
     RHAPSODE_API_KEY is the key that clients must send; an address that other machines can reach needs one.
     """
-    from rhapsode.cli.models import find_model, model_name
+    from rhapsode.cli.models import find_model
     from rhapsode.core.validate import validate
     from rhapsode.core.yaml import Document, Key, Place
     from rhapsode.serve.config import ServeConfig
     from rhapsode.serve.server import serve as serve_model
+    from rhapsode.weights.names import model_name
 
     options_given = {"host": host, "port": port}
     places: dict[Key, Place] = {(name,): Place(f"--{name}", f"--{name}") for name in options_given}

@@ -44,11 +44,12 @@ def verify(
     scores, greedy text, end tokens. What is wrong is named, and the exit code is 5; what could not be compared is said.
     A model without conformance/ has only its files checked, which is not enough for exit code 0.
     """
-    from rhapsode.cli.models import find_model, model_name
+    from rhapsode.cli.models import find_model
     from rhapsode.cli.progress import watched
     from rhapsode.conformance.against import check_evidence, parse_peer, replay_against, replay_here
     from rhapsode.conformance.report import require
     from rhapsode.core.manifest import verify as check_files
+    from rhapsode.weights.names import model_name
 
     peer = None if against is None else parse_peer(against)
     directory = find_model(model)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from rhapsode.core.errors import RhapsodeError
 
 if TYPE_CHECKING:
+    from rhapsode.corpus.examples.check import CheckKind
     from rhapsode.evaluate.scorers.likelihoods import LikelihoodScorer
     from rhapsode.evaluate.scorers.scorer import Scorer
 
@@ -25,7 +26,7 @@ class Known(NamedTuple):
         judges: answers that the model writes, or how likely it finds those of people: of preferences, or of feedback.
         is_of_calls: tool calls are judged, of items that have tools; else words.
         needs: the objective of the only models that it judges: some do not write.
-        check: the kind of a row's check that it reads, where that is not called as it is itself.
+        check: the kind of a row's own check that it reads; the others read the answer that the row has.
     """
 
     where: str
@@ -35,7 +36,7 @@ class Known(NamedTuple):
     is_of_calls: bool = False
     judges: Literal["answers", "preferences", "feedback"] = "answers"
     needs: str | None = None
-    check: str = ""
+    check: "CheckKind | None" = None
 
 
 SCORERS = {
@@ -49,10 +50,10 @@ SCORERS = {
     "rougeL": Known("rouge:rouge_l", "words of the wanted text in its order"),
     "chrf": Known("ngrams:Chrf", "pieces of words of the wanted text"),
     "bleu": Known("ngrams:Bleu", "runs of words of the wanted text"),
-    "number": Known("number:number", "answers that come to the wanted number"),
+    "number": Known("number:number", "answers that come to the wanted number", check="number"),
     "number_near": Known("number:number_near", "how near answers come to the wanted number", check="number"),
     "json": Known("json_fields:json_fields", "fields of the wanted JSON value"),
-    "json_schema": Known("json_schema:json_schema", "answers that are JSON of the wanted shape"),
+    "json_schema": Known("json_schema:json_schema", "answers that are JSON of the wanted shape", check="json_schema"),
     "chosen": Known("exact:exact", "pairs of which the chosen answer gets the higher reward", needs="reward"),
     "recall@1": Known("ranks:recall_at_1", "queries whose passage is the nearest", needs="embed"),
     "recall@5": Known("ranks:recall_at_5", "queries whose passage is among the five nearest", needs="embed"),
@@ -61,7 +62,7 @@ SCORERS = {
     "ndcg@10": Known(
         "ranks:discounted_gain", "discounted gain of a query's passage among the ten nearest", needs="embed"
     ),
-    "unit_tests": Known("unit_tests:unit_tests", "programs that pass their tests"),
+    "unit_tests": Known("unit_tests:unit_tests", "programs that pass their tests", check="unit_tests"),
     "tool_calls": Known(
         "tool_calls:tool_calls", "answers that call what is wanted, and nothing else", is_of_calls=True
     ),

@@ -1,0 +1,15 @@
+"""What the directories of models in a run are called, and models by them. Free of torch."""
+
+import re
+from pathlib import Path
+
+MERGED = "model"
+"""In a run's folder, the last adapter in the weights of its base."""
+STEP = re.compile(r"step-\d{6,}")
+
+
+def model_name(directory: Path) -> str:
+    """What a model is called: by its run if it is a checkpoint of one, else by its directory."""
+    directory = directory.resolve()
+    is_of_run = STEP.fullmatch(directory.name) or directory.name == MERGED
+    return directory.parent.name if is_of_run else directory.name
