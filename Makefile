@@ -25,9 +25,10 @@ install: $(BASE)
 demo: $(BASE)
 	@$(BIN)/rhapsode run recipes/quickstart.yaml --resume
 
-# The models of tests are so small that a second thread would only wait for the first. The slow ones have all.
+# The models of tests are so small that a second thread would only wait for the first: a second process does not. What a
+# file's tests share is made once, in one of them. The slow ones have the whole machine, one after another.
 test: $(TEST)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not peers" -n 2 --dist loadfile
 
 test-slow: $(TEST)
 	@$(BIN)/python -m pytest -m "slow and not peers"
