@@ -6,6 +6,7 @@ A line for each figure of each run: of the base with its best prompt, of the tun
 """
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,16 +29,18 @@ HEAD = (
 
 
 def lines(run_dir: Path) -> Iterator[tuple[str, ...]]:
-    """The cells of a run's lines."""
+    """The cells of a run's lines; a reward model's base can be asked nothing."""
     report = json.loads((run_dir / "report.json").read_text(encoding="utf-8"))
     task, training = report["task"], _training(run_dir)
     before, after = task["before"], task["after"]
     general = sentence(Comparison(**task["general"]["comparison"])) if task["general"] else ""
-    for place, (then, now, change) in enumerate(zip(before["scores"], after["scores"], task["changes"], strict=True)):
+    then = [f"{_figure(score)} ({before['shots']:.0f})" for score in before["scores"]] if before else []
+    verdicts = [change["verdict"] for change in task["changes"]]
+    rows = itertools.zip_longest(after["scores"], then, verdicts, fillvalue="")
+    for place, (now, base, verdict) in enumerate(rows):
         told = (general, training) if place == 0 else ("", "")
         first = run_dir.name if place == 0 else ""
-        base = f"{_figure(then)} ({before['shots']:.0f})"
-        yield first, now["scorer"], str(len(task["items"])), base, _figure(now), change["verdict"], *told
+        yield first, now["scorer"], str(len(task["items"])), base, _figure(now), verdict, *told
 
 
 def _figure(score: dict[str, Any]) -> str:

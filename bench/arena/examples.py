@@ -27,7 +27,12 @@ class Contest(NamedTuple):
     steps: int
 
     def plan(self) -> Plan:
-        alike = ["train.budget=100000 steps", "train.warmup=0", "train.decay=0"]
+        alike = [
+            "train.budget=100000 steps",
+            "train.warmup=0",
+            "train.decay=0",
+            "train.objective={name: sft, learn_prompts: 0}",
+        ]
         loaded = load_recipe(self.recipe, [*self.changes, *alike])
         return make_plan(loaded, layout=Layout(self.out), events=Events())
 

@@ -23,8 +23,8 @@ from rhapsode.train.masters import WholeMasters
 from rhapsode.train.objective import Batch, next_token
 from rhapsode.train.step import gradient
 from rhapsode.train.trainer import Data
-from rhapsode.weights.checkpoint import checkpoints
 from rhapsode.weights.directory import load_model
+from rhapsode.weights.names import checkpoints
 
 
 def test_03_a_machine_without_the_memory_is_told_before_it_begins(

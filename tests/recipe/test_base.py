@@ -82,7 +82,7 @@ def test_what_is_no_complete_model_is_not_started_from(based_path, bases):
     shutil.copytree(bases / "qwen2", here / "raw")
     (here / "raw" / "manifest.json").unlink()
     error = error_of(based_path, "model.base=raw")
-    assert error.message.endswith("has no manifest.json: it was never checked")
+    assert error.message.endswith("raw is a model directory without manifest.json: it was never checked")
     assert error.hint == f"rhapsode models pull {here / 'raw'}"
     (here / "weights.gguf").write_bytes(b"GGUF")
     assert error_of(based_path, "model.base=weights.gguf").hint == f"rhapsode models pull {here / 'weights.gguf'}"
@@ -138,14 +138,16 @@ def test_a_model_without_a_repository_goes_by_its_own_name(tmp_path):
 
 def test_the_model_of_a_run_goes_by_the_name_of_the_run(tmp_path):
     make_base(tmp_path / "runs" / "sums" / "model", "qwen2", facts={"source": "local"})
-    assert find_base("runs/sums/model", beside=tmp_path).title == "sums"
+    by_its_path, by_its_run = (find_base(path, beside=tmp_path) for path in ("runs/sums/model", "runs/sums"))
+    assert by_its_path == by_its_run
+    assert by_its_path.title == "sums"
 
 
 @only_gemma
 def test_a_path_that_leads_nowhere_is_not_taken_for_a_hubs_name(based_path):
     error = error_of(based_path, "model.base=../out/runs/sums/model")
     assert error.message.endswith("out/runs/sums/model is not there")
-    assert "out/runs/NAME/model" in error.hint
+    assert "out/runs/NAME" in error.hint
 
 
 def test_the_plan_shows_the_base_and_hashes_it(based_path, tmp_path):

@@ -15,13 +15,14 @@ from rhapsode.core.events import Event, Events
 from rhapsode.core.manifest import verify
 from rhapsode.engine.heads import load_head
 from rhapsode.engine.load import load_engine
+from rhapsode.recipe.compare import Sides, compare_models
 from rhapsode.recipe.findings import Findings, evaluate_run
 from rhapsode.recipe.layout import Layout
 from rhapsode.recipe.load import load_recipe
 from rhapsode.recipe.plan import Plan, make_plan
 from rhapsode.recipe.run import plan_run, train_run, walking
 from rhapsode.weights.adapter import read_adapter
-from rhapsode.weights.checkpoint import checkpoints
+from rhapsode.weights.names import checkpoints
 
 HEAD = """
 task: {name: head}
@@ -102,10 +103,16 @@ def walked(path: Path, layout: Layout, *changes: str) -> tuple[Plan, Path, Findi
 def test_it_learns_and_is_judged_beside_its_base(name: str, adapter: str, folder: Path) -> None:
     layout = Layout(folder / "out")
     changes = [f"train.adapter={adapter}", *(["train.learning_rate=0.005"] if adapter == "null" else [])]
-    plan, model, found, heard = walked(recipe_of(folder, name), layout, *changes)
+    path = recipe_of(folder, name)
+    plan, model, found, heard = walked(path, layout, *changes)
     assert found.evaluation is None
     assert found.task is not None
     assert found.task.before is not None
+    assert plan.base is not None
+    sides = Sides(model, plan.base.directory, is_own=True)
+    again = compare_models(load_recipe(path, changes), sides, name="again", layout=layout, events=Events())
+    assert (again.evaluation, again.task) == (None, found.task)
+    assert found.task.verdict in (again.path / "report.html").read_text()
     losses = [event.fields["loss"] for event in heard if event.kind == "step"]
     assert losses[-1] < 0.5 * losses[0]
     assert found.task.after.scores[0].value > found.task.before.scores[0].value

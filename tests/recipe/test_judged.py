@@ -18,8 +18,8 @@ from rhapsode.recipe.load import load_recipe
 from rhapsode.recipe.plan import make_plan
 from rhapsode.recipe.recipe import dump_recipe
 from rhapsode.recipe.run import plan_run, train_run, walking
-from rhapsode.weights.checkpoint import checkpoints
 from rhapsode.weights.directory import load_model
+from rhapsode.weights.names import checkpoints
 
 
 def test_pairs_are_told_apart_after_and_by_chance_before(preferred_path: Path, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from rhapsode.recipe.load import load_recipe
 from rhapsode.recipe.plan import Plan, make_plan
 from rhapsode.recipe.run import plan_run, train_run, walking
 from rhapsode.text.tokenizer import Tokenizer
-from rhapsode.weights.checkpoint import checkpoints
 from rhapsode.weights.directory import load_model
+from rhapsode.weights.names import checkpoints
 
 NEW = ("data.tokens.new_pieces=60", "data.tokens.new_special=['<|verse|>']")
 QWEN = pytest.mark.parametrize("based_path", ["qwen2"], indirect=True)

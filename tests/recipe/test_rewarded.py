@@ -15,7 +15,8 @@ from rhapsode.recipe.plan import Plan, make_plan
 from rhapsode.recipe.run import plan_run, train_run, walking
 from rhapsode.train.ranks.ranks import ALONE
 from rhapsode.train.settle import Here
-from rhapsode.weights.checkpoint import checkpoints, read_state
+from rhapsode.weights.checkpoint import read_state
+from rhapsode.weights.names import checkpoints
 
 ADAPTER = "  adapter: {rank: 4}\n"
 RECIPE = """

@@ -28,8 +28,8 @@ from rhapsode.train.forecast import memory_floor, operations_per_token
 from rhapsode.train.objective import Batch, hidden_states, to_batch
 from rhapsode.train.settle import settle
 from rhapsode.train.trainer import Trainer, first_weights
-from rhapsode.weights.checkpoint import checkpoints
 from rhapsode.weights.directory import load_model
+from rhapsode.weights.names import checkpoints
 
 FROM_TEXT = ("data.tokens={}", "model={size: 120k, context: 64}")
 NUMBERS = {"beta": "0.5", "temperature": "2.0", "next_token": "0.5"}

@@ -21,9 +21,9 @@ from rhapsode.recipe.plan import Plan, make_plan
 from rhapsode.recipe.run import plan_run, train_run, walking
 from rhapsode.train.trainer import Trainer
 from rhapsode.weights.adapter import load_adapter
-from rhapsode.weights.checkpoint import checkpoints
 from rhapsode.weights.directory import load_model
 from rhapsode.weights.frozen import load_frozen
+from rhapsode.weights.names import checkpoints
 
 
 def train(

@@ -26,7 +26,7 @@ from rhapsode.core.manifest import digest
 from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.trainer import Data
-from rhapsode.weights.checkpoint import checkpoints
+from rhapsode.weights.names import checkpoints
 from rhapsode.weights.safetensors import TensorWriter
 
 WATCHED = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.scandir", "shutil.rmtree"}

@@ -18,7 +18,8 @@ from rhapsode.train.health import LEAST, WINDOW, after, trouble, turned_back
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.step import StepResult
 from rhapsode.train.trainer import Data, Trainer
-from rhapsode.weights.checkpoint import TrainingState, checkpoints, read_state
+from rhapsode.weights.checkpoint import TrainingState, read_state
+from rhapsode.weights.names import checkpoints
 
 START = TrainingState(step=0, tokens=0, skipped=0, plan="p")
 

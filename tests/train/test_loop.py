@@ -22,8 +22,9 @@ from rhapsode.train.objective import Batch, next_token
 from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.signals import StopWish, stop_wishes
 from rhapsode.train.trainer import Data, Trainer
-from rhapsode.weights.checkpoint import TrainingState, checkpoints, read_state
+from rhapsode.weights.checkpoint import TrainingState, read_state
 from rhapsode.weights.directory import load_model
+from rhapsode.weights.names import checkpoints
 
 WAYS = list(itertools.product(("muon", "adamw"), ("bf16", "fp32")))
 

@@ -23,8 +23,9 @@ from rhapsode.train import saving
 from rhapsode.train.saving import Saver, Snapshot
 from rhapsode.train.signals import StopWish
 from rhapsode.train.trainer import Data, Trainer
-from rhapsode.weights.checkpoint import TrainingState, checkpoints, read_state, save_checkpoint, whole_tensors
+from rhapsode.weights.checkpoint import TrainingState, read_state, save_checkpoint, whole_tensors
 from rhapsode.weights.directory import describe_model
+from rhapsode.weights.names import checkpoints
 
 STATE = TrainingState(step=1, tokens=1, skipped=0, plan="p")
 

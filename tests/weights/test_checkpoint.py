@@ -13,8 +13,9 @@ from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Event, Events
 from rhapsode.core.manifest import verify
 from rhapsode.model.decoder import Decoder
-from rhapsode.weights.checkpoint import checkpoints, load_checkpoint, newest_checkpoint, read_state
+from rhapsode.weights.checkpoint import load_checkpoint, newest_checkpoint, read_state
 from rhapsode.weights.directory import load_model
+from rhapsode.weights.names import checkpoints
 from rhapsode.weights.retention import remove_old
 
 

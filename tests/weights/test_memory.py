@@ -12,7 +12,7 @@ SLACK = 30 << 20
 """Blocks, a tokenizer, what an allocator keeps, pages of programs: less than the largest tensor."""
 
 EXACT = {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}
-"""glibc gives back at once what is let go: its heap otherwise holds twice as much, or not, as two threads chance to meet."""
+"""glibc gives back at once what is let go: its heap else holds twice as much, or not, as two threads chance to meet."""
 
 
 def grown(what: str, dtype: str, tokenizer_dir: Path, work: Path) -> dict[str, int]:

@@ -13,7 +13,8 @@ from tests.weights.conftest import flip_a_bit, save_step
 
 from rhapsode.core.events import Events
 from rhapsode.core.manifest import MANIFEST
-from rhapsode.weights.checkpoint import TrainingState, checkpoints, newest_checkpoint, read_state
+from rhapsode.weights.checkpoint import TrainingState, newest_checkpoint, read_state
+from rhapsode.weights.names import checkpoints
 from rhapsode.weights.retention import best_checkpoint, remove_later, remove_old
 
 

@@ -9,7 +9,8 @@ from rich.text import Text
 from rhapsode.cli.console import table
 from rhapsode.core.units import format_bytes, format_count, format_seconds
 from rhapsode.evaluate.evaluation import Evaluation
-from rhapsode.evaluate.task_evaluation import TaskEvaluation, range_of
+from rhapsode.evaluate.paired import points
+from rhapsode.evaluate.task_evaluation import Score, TaskEvaluation, range_of
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.report import Spoken
 from rhapsode.recipe.samples import SampleToken
@@ -52,11 +53,11 @@ def show_task(console: Console, found: TaskEvaluation) -> None:
     """What answers are worth before and after, and the verdict."""
     models = [("after", found.after), *([("before", found.before)] if found.before is not None else [])]
     rows = [
-        (score.scorer, name, f"{score.value:.3f}", range_of(score), f"{model.prompt}, {model.shots:.0f} examples")
+        (score.scorer, name, points(score.value), _range(score), f"{model.prompt}, {model.shots:.0f} examples")
         for name, model in models
         for score in model.scores
     ]
-    columns = ("", "", "score", f"{found.confidence:.0%} interval", "asked")
+    columns = ("", "", "points", f"{found.confidence:.0%} interval", "asked")
     console.print(table("What its answers are worth", columns, rows, right=(2,)))
     console.print(Text(found.verdict, style="bold"), soft_wrap=True)
     if found.gate is not None:
@@ -74,6 +75,10 @@ def show_spoken(console: Console, spoken: Sequence[Spoken]) -> None:
         console.print(Text(where.removesuffix(": "), style="bold"))
         console.print(Text.assemble((end, "dim"), (sample.completion.rstrip(), "green")), soft_wrap=True)
         console.print()
+
+
+def _range(score: Score) -> str:
+    return range_of(score).removeprefix("interval ")
 
 
 def _costs(plan: Plan, cost: Forecast) -> Iterator[tuple[str, str]]:

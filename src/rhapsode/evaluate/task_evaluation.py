@@ -147,7 +147,7 @@ class TaskEvaluation:
         """The whole finding in one sentence."""
         first = self.after.scores[0]
         if not self.changes:
-            return f"{first.scorer} {points(first.value)}{range_of(first)}; there is nothing to compare it with"
+            return f"{first.scorer} {points(first.value)} ({range_of(first)}); there is nothing to compare it with"
         said = f"{first.scorer}: {self.changes[0].verdict}"
         if self.general is not None and self.general.comparison is not None:
             said += f"; general text: {sentence(self.general.comparison)}"
@@ -158,10 +158,10 @@ class TaskEvaluation:
 
 
 def range_of(score: Score) -> str:
-    """Its interval in points, ready to stand behind the value."""
+    """Its interval, in points as its value is told."""
     if score.low is None or score.high is None:
-        return f" (no interval from {score.groups} independent items)"
-    return f" (interval {points(score.low)} to {points(score.high)})"
+        return f"no interval from {score.groups} independent items"
+    return f"interval {points(score.low)} to {points(score.high)}"
 
 
 def from_json(value: dict[str, Any]) -> TaskEvaluation:

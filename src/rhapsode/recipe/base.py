@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from rhapsode.catalogue.models import CATALOGUE
 from rhapsode.catalogue.store import KIND, find
 from rhapsode.core.errors import RhapsodeError
-from rhapsode.core.manifest import digest, is_complete, read_manifest
+from rhapsode.core.manifest import digest, read_manifest
 from rhapsode.model.families.registry import spec_from_config
 from rhapsode.model.spec import ModelSpec
 from rhapsode.weights.json_file import read_object
+from rhapsode.weights.model_at import model_at
 from rhapsode.weights.names import model_name
 from rhapsode.weights.sentence_files import with_pooling
 
@@ -42,24 +43,22 @@ class Base(NamedTuple):
 
 
 def find_base(name: str, *, beside: Path) -> Base:
-    """The model called `name`, or the one at that path, which starts from the folder `beside`.
+    """The model called `name`, or the one at that path, or of the run there; it starts from the folder `beside`.
 
     Raises:
-        RhapsodeError: there is none, it is not complete, or its architecture is not known.
+        RhapsodeError: there is none, it was never checked or merged, or its architecture is not known.
         VerificationMismatch: its manifest is damaged.
     """
     path = beside / Path(name).expanduser()
-    is_path = (path / "config.json").is_file()
-    directory = path if is_path else find(name)
+    at_path = model_at(path)
+    directory = at_path or find(name)
     if directory is None:
         raise _nowhere(name, path)
-    if not is_complete(directory):
-        raise RhapsodeError(f"{directory} has no manifest.json: it was never checked", f"{PULL} {directory}")
     facts = read_manifest(directory, kind=KIND).facts
     return Base(
-        reference=str(directory.absolute()) if is_path else name,
+        reference=str(directory.absolute()) if at_path else name,
         directory=directory,
-        title=_title(model_name(directory) if is_path else name, source=str(facts.get("source", ""))),
+        title=_title(model_name(directory) if at_path else name, source=str(facts.get("source", ""))),
         licence=str(facts.get("licence", "unknown")),
         papers=tuple(sorted({path for pattern in PAPERS for path in directory.glob(pattern) if path.is_file()})),
         facts=facts,
@@ -72,11 +71,13 @@ def _nowhere(name: str, path: Path) -> RhapsodeError:
     from rhapsode.catalogue.fetch.hub import REPOSITORY
 
     if path.is_dir():
-        return RhapsodeError(f"{path} holds no model", "name a model directory: it has a config.json")
+        return RhapsodeError(
+            f"{path} holds no model", "name a model directory, which has a config.json, or a run that has saved a model"
+        )
     if path.exists():
         return RhapsodeError(f"{path} is no model directory", f"{PULL} {path}")
     if "/" in name and not REPOSITORY.fullmatch(name):
-        return RhapsodeError(f"{path} is not there", "name a model directory, such as out/runs/NAME/model of a run")
+        return RhapsodeError(f"{path} is not there", "name a model directory, or a run's: out/runs/NAME")
     return RhapsodeError(f"{name} is not here", f"{PULL} {name}")
 
 

@@ -51,10 +51,10 @@ class Sides(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """What was found, and the directory where it lies."""
+    """What was found, and the directory where it lies; a model that does not write has no bits per byte."""
 
     path: Path
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     task: TaskEvaluation | None
 
 
@@ -70,19 +70,20 @@ def compare_models(loaded: LoadedRecipe, sides: Sides, *, name: str, layout: Lay
     corpus, config = make_corpus(loaded, layout=layout, events=events), loaded.recipe.evaluate
     # another model reads the text with its own tokenizer, and the baselines see the same tokens as the model
     tokens = make_tokens(loaded, corpus, layout=layout, events=events, model=None if sides.is_own else sides.model)
-    facts = read_manifest(sides.model).facts
-    found = evaluate(
-        load_model(sides.model),
-        tokens,
-        corpus=corpus,
-        config=config,
-        root=layout.baselines,
-        events=events,
-        context=loaded.recipe.model.context,
-        begin=begin_of_pieces(Tokenizer.load(sides.model), facts),
-        base=loaded.base.directory if sides.is_own and loaded.base is not None else None,
-        name=loaded.recipe.task.name,
-    )
+    found = None
+    if read_spec(sides.model).head is None:
+        found = evaluate(
+            load_model(sides.model),
+            tokens,
+            corpus=corpus,
+            config=config,
+            root=layout.baselines,
+            events=events,
+            context=loaded.recipe.model.context,
+            begin=begin_of_pieces(Tokenizer.load(sides.model), read_manifest(sides.model).facts),
+            base=loaded.base.directory if sides.is_own and loaded.base is not None else None,
+            name=loaded.recipe.task.name,
+        )
     inputs = {"model": digest(sides.model), "corpus": digest(corpus), "tokens": digest(tokens)}
     if sides.before is not None:
         inputs["before"] = digest(sides.before)
@@ -160,14 +161,16 @@ def _write(folder: Path, purpose: str, sides: Sides, found: Compared, inputs: Ma
     result: dict[str, Any] = {
         "model": str(sides.model),
         "before": None if sides.before is None else str(sides.before),
-        "evaluation": found.evaluation.as_json(),
     }
     blocks: list[Block] = []
     if found.task is not None:
         result["task"] = found.task.as_json()
         blocks += task_blocks(found.task)
-    (folder / "report.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if found.evaluation is not None:
+        result["evaluation"] = found.evaluation.as_json()
+        blocks += bits_blocks(found.evaluation)
     known_paths = [("model", str(sides.model)), *([("before", str(sides.before))] if sides.before else [])]
-    blocks += [*bits_blocks(found.evaluation), Heading("Provenance"), Definitions([*known_paths, *inputs.items()])]
+    blocks += [Heading("Provenance"), Definitions([*known_paths, *inputs.items()])]
+    (folder / "report.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     footer = f"Rhapsode {__version__}. What a model writes is a draft: a person checks it."
     Report(found.path.name, blocks, subtitle=purpose, footer=footer).write(folder / "report.html")

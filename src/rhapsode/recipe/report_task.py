@@ -90,10 +90,10 @@ def _gate(found: TaskEvaluation) -> list[Block]:
 def _figures(found: TaskEvaluation) -> list[Figure]:
     """The scorer that decides: after, before, and the difference."""
     first = found.after.scores[0]
-    figures = [Figure(first.scorer, points(first.value), range_of(first).strip(" ()"))]
+    figures = [Figure(first.scorer, points(first.value), range_of(first))]
     if found.before is not None:
         earlier = found.before.scores[0]
-        figures.append(Figure("before", points(earlier.value), range_of(earlier).strip(" ()")))
+        figures.append(Figure("before", points(earlier.value), range_of(earlier)))
     if found.changes:
         figures.append(Figure("difference", _signed(found.changes[0].difference), "points of 100"))
     figures.append(

@@ -41,10 +41,10 @@ from rhapsode.train.settle import Here
 from rhapsode.train.signals import stop_wishes
 from rhapsode.train.trackers import trackers
 from rhapsode.train.trainer import Trainer
-from rhapsode.weights.checkpoint import TrainingState, checkpoints, read_state
+from rhapsode.weights.checkpoint import TrainingState, read_state
 from rhapsode.weights.extend import ROWS
 from rhapsode.weights.merge.adapter import LostInRounding, merge_adapter
-from rhapsode.weights.names import MERGED
+from rhapsode.weights.names import MERGED, checkpoints
 
 SHOWN_CHANGES = 20
 

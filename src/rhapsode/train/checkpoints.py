@@ -19,8 +19,9 @@ from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.train.saving import Saved, Saver, Snapshot
 from rhapsode.train.trainer import Data, Trainer
 from rhapsode.weights.adapter import write_adapter
-from rhapsode.weights.checkpoint import TrainingState, save_checkpoint, step_of, whole_tensors, write_optimizer
+from rhapsode.weights.checkpoint import TrainingState, save_checkpoint, whole_tensors, write_optimizer
 from rhapsode.weights.directory import describe_model
+from rhapsode.weights.names import step_of
 from rhapsode.weights.retention import remove_old
 from rhapsode.weights.tokenizer_files import copy_tokenizer
 

@@ -22,7 +22,8 @@ from rhapsode.train.reporter import Reporter
 from rhapsode.train.signals import StopWish
 from rhapsode.train.step import StepResult
 from rhapsode.train.trainer import Data, Trainer
-from rhapsode.weights.checkpoint import newest_checkpoint, read_state, step_of
+from rhapsode.weights.checkpoint import newest_checkpoint, read_state
+from rhapsode.weights.names import step_of
 from rhapsode.weights.retention import remove_later
 
 

@@ -11,7 +11,8 @@ from rhapsode.train.forecast import cards, peak_memory
 from rhapsode.train.plan import TrainPlan
 from rhapsode.train.step import StepResult
 from rhapsode.train.time_left import Clock
-from rhapsode.weights.checkpoint import TrainingState, checkpoints
+from rhapsode.weights.checkpoint import TrainingState
+from rhapsode.weights.names import checkpoints
 
 SMOOTHING = 0.05
 """What a new step counts for in the smoothed loss, once there were twenty."""

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.events import Events
-from rhapsode.core.manifest import is_complete, verify, writing
+from rhapsode.core.manifest import verify, writing
 from rhapsode.model.adapter_spec import AdapterSpec
 from rhapsode.model.spec import ModelSpec
 from rhapsode.weights.adapter import read_adapter
 from rhapsode.weights.directory import read_weights, write_weights
-from rhapsode.weights.names import STEP
+from rhapsode.weights.names import checkpoints, step_of
 from rhapsode.weights.rows import OPTIMIZER
 from rhapsode.weights.safetensors import read_tensors, write_tensors
 
@@ -144,16 +144,6 @@ def read_state(path: Path) -> TrainingState:
 def _tuples(value: Any) -> Any:
     """JSON has lists alone."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def checkpoints(run_dir: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    found = [path for path in run_dir.glob("step-*") if STEP.fullmatch(path.name) and is_complete(path)]
-    return sorted(found, key=step_of)
-
-
-def step_of(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))
 
 
 def newest_checkpoint(run_dir: Path, *, events: Events, up_to: int | None = None) -> Path | None:

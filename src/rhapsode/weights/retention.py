@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 
 from rhapsode.core.manifest import remove_orphans
-from rhapsode.weights.checkpoint import checkpoints, read_state, step_of
+from rhapsode.weights.checkpoint import read_state
+from rhapsode.weights.names import checkpoints, step_of
 
 
 def remove_old(run_dir: Path, *, keep: int, newest: int, keep_every: int | None = None, good: int = 0) -> None:

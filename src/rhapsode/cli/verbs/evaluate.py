@@ -56,7 +56,8 @@ def evaluate(
         )
 
     def show(console: Console) -> None:
-        show_evaluation(console, found.evaluation)
+        if found.evaluation is not None:
+            show_evaluation(console, found.evaluation)
         if found.task is not None:
             show_task(console, found.task)
         console.print(f"\nlook at it    {found.path / 'report.html'}", soft_wrap=True)
@@ -65,7 +66,7 @@ def evaluate(
         "model": str(directory),
         "before": None if other is None else str(other),
         "report": str(found.path / "report.html"),
-        "evaluation": found.evaluation.as_json(),
+        "evaluation": None if found.evaluation is None else found.evaluation.as_json(),
         "task": None if found.task is None else found.task.as_json(),
     }
     give(result, as_json=json, show=show)

@@ -20,7 +20,7 @@ from rhapsode.recipe.sweep.members import Sweep
 from rhapsode.recipe.sweep.page import write_page
 from rhapsode.recipe.sweep.standing import Planned, Standing, read_measured, stand
 from rhapsode.train.forecast import Forecast
-from rhapsode.weights.checkpoint import checkpoints
+from rhapsode.weights.names import checkpoints
 
 PlanOne = Callable[[LoadedRecipe], tuple[Plan, Forecast]]
 
