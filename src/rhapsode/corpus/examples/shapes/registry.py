@@ -99,4 +99,4 @@ def described(value: object) -> str:
 
 def _hint() -> str:
     needs = "; ".join(f"{shape.name} ({shape.needs})" for shape in SHAPES.values())
-    return f"a row is one of {needs}; fields of other names can be given these"
+    return f"a row is one of {needs}; fields of other names get these by `fields: {{question: prompt, ...}}`"
