@@ -23,6 +23,7 @@ VERBS = {
     "run": "Walk the whole recipe: prepare, train, evaluate.",
     "evaluate": "Measure a model, with error bars.",
     "models": "Open models: what fits this machine, and how to get it.",
+    "merge": "Several models of one shape into one.",
     "chat": "Talk to a model in the terminal.",
     "serve": "Offer a model over an OpenAI-compatible API.",
     "verify": "Replay a model's evidence, here or in another reader.",

@@ -1,10 +1,10 @@
 """The model card of a checkpoint: README.md with the front matter that model hubs read."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from rhapsode.core.units import format_count
 from rhapsode.core.yaml import write_yaml
+from rhapsode.model.spec import ModelSpec
 from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.teacher import papers_of
 from rhapsode.weights.checkpoint import TrainingState
@@ -73,15 +73,18 @@ def card_text(plan: Plan, state: TrainingState) -> str:
         steps=plan.train.steps,
         tokens=format_count(state.tokens),
         sources=sources,
-        use=_use(plan),
+        use=use_of(plan.train.spec, path=f"out/runs/{task.name}"),
         plan=plan.hash,
     )
-    return f"---\n{write_yaml({k: v for k, v in _front(plan).items() if v})}---\n\n{body}"
+    head = front_matter(
+        plan.train.spec, licence=plan.licence, base=plan.base and plan.base.title, languages=task.languages
+    )
+    return head + body
 
 
-def _use(plan: Plan) -> str:
-    path, head = f"out/runs/{plan.recipe.task.name}", plan.train.spec.head
-    if head is None:
+def use_of(spec: ModelSpec, *, path: str) -> str:
+    """What the model at `path` is good for, and how it is asked."""
+    if (head := spec.head) is None:
         return WRITES.format(path=path)
     if head.labels:
         endpoint, reader = "`/classify`", "transformers.AutoModelForSequenceClassification.from_pretrained(...)"
@@ -90,16 +93,18 @@ def _use(plan: Plan) -> str:
     return HEADED.format(purpose=head.purpose, path=path, endpoint=endpoint, reader=reader)
 
 
-def _front(plan: Plan) -> dict[str, Any]:
-    task, head = plan.recipe.task, plan.train.spec.head
-    return {
-        "language": task.languages,
-        **_licence(plan.licence),
-        "base_model": plan.base and plan.base.title,
+def front_matter(spec: ModelSpec, *, licence: str, base: str | list[str] | None, languages: Sequence[str] = ()) -> str:
+    """The block of YAML that hubs read, between its two lines."""
+    head = spec.head
+    known = {
+        "language": list(languages),
+        **_licence(licence),
+        "base_model": base,
         "library_name": "transformers" if head is None or head.labels else "sentence-transformers",
         "pipeline_tag": PIPELINES[None if head is None else bool(head.labels)],
-        "tags": ["rhapsode", plan.train.spec.family],
+        "tags": ["rhapsode", spec.family],
     }
+    return f"---\n{write_yaml({key: value for key, value in known.items() if value})}---\n\n"
 
 
 def _licence(name: str) -> dict[str, str]:

@@ -30,6 +30,10 @@ class Layout(NamedTuple):
         return self.out / "runs"
 
     @property
+    def merged(self) -> Path:
+        return self.out / "merged"
+
+    @property
     def evaluations(self) -> Path:
         return self.out / "evaluations"
 

@@ -6,9 +6,10 @@ software says. There is never more in memory than one tensor of every model.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from rhapsode.weights.shard_writer import MAX_SHARD_BYTES, shard_writer
 from rhapsode.weights.shards import Weights
 
 KIND = "model"
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class _Source(NamedTuple):
@@ -51,6 +53,7 @@ def merge_models(
     base: Path | None = None,
     dtype: torch.dtype = torch.bfloat16,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    facts: Mapping[str, Any] = NOTHING,
     prove: Callable[[Path], None] = lambda _: None,
 ) -> Path:
     """Write the model that `method` makes of `models`, completely or not at all.
@@ -59,6 +62,7 @@ def merge_models(
 
     Args:
         base: what the models were trained from, where the method asks for it.
+        facts: what its manifest tells besides how it was merged.
         prove: adds evidence of its own to the directory, once all else lies there.
 
     Raises:
@@ -72,8 +76,8 @@ def merge_models(
     _check_vocabularies(everything)
     inputs = {f"model {place}": digest(path) for place, path in enumerate(models, 1)}
     inputs |= {"base": digest(base)} if base else {}
-    facts = {"merged": {"method": type(method).__name__.lower(), **vars(method)}}
-    with writing(out, kind=KIND, inputs=inputs, facts=facts) as work:
+    how = {"method": type(method).__name__.lower(), **vars(method)}
+    with writing(out, kind=KIND, inputs=inputs, facts={**facts, "merged": how}) as work:
         slots = [Slot(name, dtype, shape) for name, shape in disk_shapes(spec).items()]
         with shard_writer(work.path, slots, max_shard_bytes=max_shard_bytes) as files:
             for name, value in _merged(everything, spec, method, has_base=base is not None):
