@@ -126,6 +126,15 @@ def test_text_stays_text_wherever_it_stands(attack: str) -> None:
     assert page.text == harmless.text.replace("harmless", attack)
 
 
+def test_bars_are_as_long_as_their_part_of_the_whole() -> None:
+    def widths(whole: float | None) -> list[str]:
+        page = Report("bars", [Bars([Bar("half", 0.5, "50"), Bar("tenth", 0.1, "10")], whole=whole)]).html()
+        return re.findall(r"width: ([0-9.]+)%", page)
+
+    assert widths(1) == ["50.00", "10.00"]
+    assert widths(None) == ["100.00", "20.00"]
+
+
 def test_labels_of_charts_are_text_too() -> None:
     attack = "<script>$x^2$</script> & </svg>"
     drawn = line_chart([Series(attack, [1, 2], [1, 2])] * 2, x_label=attack, y_label=attack, title=attack)

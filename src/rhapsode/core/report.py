@@ -99,14 +99,19 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars:
-    """Amounts to compare, for example documents kept and dropped, with the reason."""
+    """Amounts to compare, for example documents kept and dropped, with the reason.
+
+    Attributes:
+        whole: what the full length stands for; None is the largest amount.
+    """
 
     bars: Sequence[Bar]
     caption: str = ""
+    whole: float | None = None
 
     @property
-    def longest(self) -> float:
-        return max((bar.value for bar in self.bars), default=0) or 1
+    def full(self) -> float:
+        return self.whole or max((bar.value for bar in self.bars), default=0) or 1
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,11 @@ def _scores(found: TaskEvaluation) -> list[Block]:
         if model is not None
         for one in [model.scores[number]]
     ]
-    return [Table(columns, rows, strong=0, numeric=columns[1:]), Bars(bars, "Points of 100"), Paragraph(_how(found))]
+    return [
+        Table(columns, rows, strong=0, numeric=columns[1:]),
+        Bars(bars, "Points of 100", whole=1),
+        Paragraph(_how(found)),
+    ]
 
 
 def _score_rows(found: TaskEvaluation) -> tuple[list[str], list[list[str]]]:
@@ -201,7 +205,7 @@ def _labels(found: TaskEvaluation) -> list[Block]:
     some = f", the {MOST_BARS} that changed most of {len(found.labels)}" if len(found.labels) > len(shown) else ""
     bars = [_bar(label) for label in sorted(shown, key=lambda label: label.label)]
     colour = "; coloured where more than before" if found.before is not None else ""
-    blocks: list[Block] = [Bars(bars, f"Right answers of each label{some}{colour}")]
+    blocks: list[Block] = [Bars(bars, f"Right answers of each label{some}{colour}", whole=1)]
     if found.confusions:
         rows = [
             (c.wanted, c.given or "no label", "" if c.before is None else f"{c.before:,}", f"{c.after:,}")
