@@ -129,7 +129,7 @@ def test_text_stays_text_wherever_it_stands(attack: str) -> None:
 def test_bars_are_as_long_as_their_part_of_the_whole() -> None:
     def widths(whole: float | None) -> list[str]:
         page = Report("bars", [Bars([Bar("half", 0.5, "50"), Bar("tenth", 0.1, "10")], whole=whole)]).html()
-        return re.findall(r"width: ([0-9.]+)%", page)
+        return re.findall(r'"width: ([0-9.]+)%"', page)
 
     assert widths(1) == ["50.00", "10.00"]
     assert widths(None) == ["100.00", "20.00"]
