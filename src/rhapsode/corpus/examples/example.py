@@ -16,6 +16,8 @@ from rhapsode.text.chat import Message
 Messages = tuple[Message, ...]
 Tools = tuple[Mapping[str, Any], ...]
 _NOT_A_WORD = re.compile(r"[\W_]+")
+_SIGN = re.compile(r"(?<=\d)\s*([-+*/^%<>=])\s*(?=[-+]?\d)|(?<!\w)(-)(?=\d)")
+"""Between numbers, or before one: 3 + 4 asks for something else than 3 - 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,9 @@ def question(example: Example) -> str:
 
 
 def same_prompt(text: str) -> bytes:
-    """What two prompts have in common that differ in case, spaces or punctuation alone."""
+    """What two prompts have in common that differ in case, spaces or punctuation alone; signs of sums are none."""
     folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = _SIGN.sub(lambda found: f" {unicodedata.name(found[1] or found[2])} ", folded)
     return (_NOT_A_WORD.sub(" ", folded).strip() or text).encode("utf-8", "surrogatepass")
 
 
