@@ -39,7 +39,7 @@ def weights(directory: str | Path) -> dict[str, torch.Tensor]:
 
 def test_a_tuned_model_and_its_base_give_one_between_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = merged(folder, capsys, "tuned", "base", "--share", "0.75", "--share", "0.25")
-    assert Path(path) == folder / "out" / "merged" / "tuned-and-base-linear-0.75-0.25"
+    assert Path(path) == folder / "out" / "merged" / "tuned-and-base-linear-shares-0.75-0.25"
     found, tuned, base = map(weights, (path, folder / "tuned", folder / "base"))
     for name, value in found.items():
         torch.testing.assert_close(value, 0.75 * tuned[name] + 0.25 * base[name], rtol=2**-7, atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -76,8 +77,7 @@ def merge(
     chosen = {"density": density, "scale": scale, "seed": seed}
     how = _method(method, shares or (1.0,) * len(models), {key: n for key, n in chosen.items() if n is not None})
     directories = [find_model(model) for model in models]
-    numbers = "-".join(f"{share:g}" for share in shares)
-    name = "-".join(["-and-".join(map(model_name, directories)), method, *([numbers] if numbers else [])])
+    name = "-and-".join(map(model_name, directories)) + re.sub(r"[^\w.]+", "-", f" {told(how)}").rstrip("-")
     path = merge_models(
         directories, Layout(out).merged / name, method=how, base=None if base is None else find_model(base)
     )
