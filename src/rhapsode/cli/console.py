@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -42,7 +43,9 @@ def give(result: Mapping[str, Any], *, as_json: bool, show: Callable[[Console], 
 
 def program() -> str:
     """How this program can be called again: by its name where the shell finds it, else as it was called now."""
-    return "rhapsode" if shutil.which("rhapsode") else sys.argv[0]
+    if shutil.which("rhapsode"):
+        return "rhapsode"
+    return sys.argv[0] if Path(sys.argv[0]).stem != "__main__" else f"{sys.executable} -m rhapsode"
 
 
 def print_json(value: Mapping[str, Any]) -> None:
