@@ -24,6 +24,7 @@ VERBS = {
     "evaluate": "Measure a model, with error bars.",
     "models": "Open models: what fits this machine, and how to get it.",
     "merge": "Several models of one shape into one.",
+    "sample": "Texts that a model writes from nothing, to learn again.",
     "chat": "Talk to a model in the terminal.",
     "serve": "Offer a model over an OpenAI-compatible API.",
     "verify": "Replay a model's evidence, here or in another reader.",

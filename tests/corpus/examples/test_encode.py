@@ -61,6 +61,8 @@ def test_of_a_text_all_is_learned_but_its_beginning(tokenizer: Tokenizer) -> Non
     (one,) = encoded(Text("The ship"), tokenizer)
     assert one.learned == [False, *[True] * (len(one.ids) - 1)]
     assert one.ids[-1] == tokenizer.eos
+    (cut,) = encoded(Text("The ship", is_cut=True), tokenizer)
+    assert cut.ids == one.ids[:-1]  # that it ends there nobody learns
 
 
 def test_an_answer_whose_end_would_not_stop_the_served_model_is_refused(tokenizer: Tokenizer) -> None:
@@ -83,6 +85,7 @@ def test_a_conversation_without_an_answer_teaches_nothing_and_is_refused(tokeniz
         Completion(said("a"), said("b")),
         Preference(said("a"), said("b"), said("c")),
         Text("a"),
+        Text("a", is_cut=True),
     ],
 )
 def test_an_example_comes_back_from_its_value(example: Example) -> None:

@@ -143,6 +143,7 @@ CASES: list[tuple[str, dict[str, Any], Example]] = [
     ("feedback", {"messages": [user, yes], "label": True}, Feedback((USER,), (YES,), label=True)),
     ("feedback", {"conversations": [human, gpt], "label": True}, Feedback((USER,), (YES,), label=True)),
     ("text", {"text": "Sing, goddess."}, Text("Sing, goddess.")),
+    ("text", {"text": "Sing, god", "is_cut": True}, Text("Sing, god", is_cut=True)),
 ]  # fmt: skip
 
 

@@ -56,7 +56,8 @@ def encode(
             if other is not None:
                 found.append(_answer(prompt, other, tools, "mismatched", tokenizer))
         case _:
-            ids = [*tokenizer.prefix, *tokenizer.encode(example.text), tokenizer.eos]
+            end = [] if example.is_cut else [tokenizer.eos]
+            ids = [*tokenizer.prefix, *tokenizer.encode(example.text), *end]
             return [Encoded(ids, [False, *[True] * (len(ids) - 1)], "answer")]
     return [_checked(one, stops, tokenizer) for one in found]
 

@@ -64,13 +64,15 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text, all of which is learned."""
+    """A text, all of which is learned; where it is cut it went on, and no end of it is learned."""
 
     text: str
+    is_cut: bool = False
 
 
 Example = Conversation | Completion | Preference | Feedback | Text
-_MAY_BE_ABSENT = frozenset({"tools", "check"})
+_MAY_BE_ABSENT = frozenset({"tools", "check", "is_cut"})
+_NOT_SAID = _MAY_BE_ABSENT | {"label"}
 
 
 def to_value(example: Example) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def example_of(document: Document) -> Example:
 
 def said(example: Example) -> list[str]:
     """Everything that somebody says in it."""
-    parts = [getattr(example, name) for name in type(example).__slots__ if name not in ("tools", "check", "label")]
+    parts = [getattr(example, name) for name in type(example).__slots__ if name not in _NOT_SAID]
     return [text for part in parts for text in ([part] if isinstance(part, str) else [m.content for m in part])]
 
 

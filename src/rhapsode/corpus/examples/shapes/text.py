@@ -15,7 +15,9 @@ def convert(row: Row) -> Text:
     text = row.get("text")
     if not isinstance(text, str):
         wrong_type(text, ("text",), wanted="text")
-    return Text(text)
+    if not isinstance(is_cut := row.get("is_cut", False), bool):
+        wrong_type(is_cut, ("is_cut",), wanted="true or false")
+    return Text(text, is_cut=is_cut)
 
 
 def place(row: Row, key: Key) -> Key:  # noqa: ARG001 - as every shape has it
@@ -23,5 +25,11 @@ def place(row: Row, key: Key) -> Key:  # noqa: ARG001 - as every shape has it
 
 
 SHAPE = Shape(
-    name="text", needs="text", keys=frozenset({"text"}), turns={}, looks_like=looks_like, convert=convert, place=place
+    name="text",
+    needs="text",
+    keys=frozenset({"text", "is_cut"}),
+    turns={},
+    looks_like=looks_like,
+    convert=convert,
+    place=place,
 )
