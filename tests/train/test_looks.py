@@ -10,6 +10,7 @@ from tests.train.conftest import CONTEXT, CPU, Heard, load_data, make_plan, make
 
 from rhapsode.core.events import Events
 from rhapsode.core.manifest import digest
+from rhapsode.text.chat import Message, render
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.looks import OPENING_TOKENS, Looks, make_prompts
 from rhapsode.train.objective import next_token
@@ -139,6 +140,9 @@ def test_prompts_are_the_recipes_and_then_held_out_beginnings(mixed: Data) -> No
     assert make_prompts(plan_for(mixed, samples=0, prompts=()), split, tokenizer, room=100) == []
     long = make_prompts(plan_for(mixed, samples=1, prompts=("sing " * 99,)), split, tokenizer, room=15)
     assert [len(prompt.ids) for prompt in long] == [15]
+    (asked,) = make_prompts(plan_for(mixed, samples=1, prompts=("sing",)), split, tokenizer, room=100, is_chat=True)
+    said = render([Message(role="user", content="sing")], tokenizer=tokenizer, add_generation_prompt=True)
+    assert (asked.ids, asked.text) == (said.ids, "sing")
 
 
 def test_a_look_tells_what_the_model_writes_and_is_the_same_twice(mixed: Data) -> None:

@@ -19,8 +19,7 @@ from rhapsode.recipe.plan import Plan
 from rhapsode.recipe.report import Spoken, write_report
 from rhapsode.recipe.report_task import HEADING, task_section
 from rhapsode.recipe.run import Walk
-from rhapsode.text.chat import Message, render
-from rhapsode.text.tokenizer import Tokenizer
+from rhapsode.text.chat import question_ids
 from rhapsode.weights.card import CARD, write_card
 from rhapsode.weights.directory import load_model
 
@@ -100,7 +99,9 @@ def speak(plan: Plan, model: Path) -> list[Spoken]:
     else:
         held_out = probes(plan.corpus, config, tokenizer=tokenizer, context=context, seed=seed)
         asked = [(tokenizer.ids(p.prompt), p.prompt, p.followed, p.source, p.name) for p in held_out]
-    asked += [(_ids(prompt, plan, tokenizer), prompt, "", "", "") for prompt in plan.recipe.task.prompts]
+    is_chat = bool(plan.data.tokens.manifest.facts.get("chat"))
+    own = [(question_ids(text, tokenizer=tokenizer, is_chat=is_chat), text) for text in plan.recipe.task.prompts]
+    asked += [(ids, text, "", "", "") for ids, text in own]
     sampling = Sampling(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
     return [
         Spoken(
@@ -112,11 +113,3 @@ def speak(plan: Plan, model: Path) -> list[Spoken]:
         )
         for ids, prompt, followed, source, name in asked
     ]
-
-
-def _ids(prompt: str, plan: Plan, tokenizer: Tokenizer) -> list[int]:
-    """A prompt of the recipe: to be answered where the model learns to chat, else to be gone on with."""
-    if not plan.data.tokens.manifest.facts.get("chat"):
-        return tokenizer.ids(prompt)
-    asked = Message(role="user", content=prompt)
-    return render([asked], tokenizer=tokenizer, add_generation_prompt=True).ids

@@ -164,6 +164,14 @@ def render(
     return Rendered(ids, partial(conversation.mask, add_generation_prompt=add_generation_prompt))
 
 
+def question_ids(text: str, *, tokenizer: Tokenizer, is_chat: bool) -> list[int]:
+    """What a model reads that is asked this: a message to be answered if it learns to chat, else the text as it is."""
+    if not is_chat:
+        return tokenizer.ids(text)
+    asked = Message(role="user", content=text)
+    return render([asked], tokenizer=tokenizer, add_generation_prompt=True).ids
+
+
 def _is_ours(tokenizer: Tokenizer) -> bool:
     """Whether pieces can be encoded one by one: nothing is put before a text, and turns have tokens of their own."""
     has_tokens = "bos_token" in tokenizer.names and {START_OF_TURN, END_OF_TURN} <= tokenizer.special_names

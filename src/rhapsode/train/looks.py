@@ -17,6 +17,7 @@ from rhapsode.engine.config import EngineConfig
 from rhapsode.engine.engine import Engine
 from rhapsode.engine.sampling import Sampling
 from rhapsode.model.decoder import Decoder
+from rhapsode.text.chat import question_ids
 from rhapsode.text.tokenizer import Tokenizer
 from rhapsode.train.objective import next_token
 from rhapsode.train.objectives.config import BY_TOKEN
@@ -57,7 +58,9 @@ class Looks:
         )
         self._new = min(NEW_TOKENS, plan.context // 2)
         room = plan.context - self._new - 1
-        self._prompts = make_prompts(plan, held_out, data.tokenizer, room=room) if plan.spec.head is None else []
+        is_chat = bool(data.tokens.manifest.facts.get("chat"))
+        writes = plan.spec.head is None
+        self._prompts = make_prompts(plan, held_out, data.tokenizer, room=room, is_chat=is_chat) if writes else []
         self._reward = HeldOutReward(plan, data) if samples_answers(plan.objective) else None
 
     def __call__(self, trainer: Trainer) -> float:
@@ -100,9 +103,16 @@ class Looks:
         return texts
 
 
-def make_prompts(plan: TrainPlan, held_out: TokenSplit, tokenizer: Tokenizer, *, room: int) -> list[Prompt]:
-    """`plan.samples` prompts, at most `room` tokens long: the recipe's, then beginnings of held-out documents."""
-    own = [tokenizer.ids(text)[-room:] for text in plan.prompts[: plan.samples]]
+def make_prompts(
+    plan: TrainPlan, held_out: TokenSplit, tokenizer: Tokenizer, *, room: int, is_chat: bool = False
+) -> list[Prompt]:
+    """`plan.samples` prompts, at most `room` tokens long: the recipe's, then beginnings of held-out documents.
+
+    Args:
+        is_chat: the model learns to answer messages, so that the recipe's prompts are some.
+    """
+    asked = (question_ids(text, tokenizer=tokenizer, is_chat=is_chat) for text in plan.prompts[: plan.samples])
+    own = [ids[-room:] for ids in asked]
     openings = _openings(held_out, count=plan.samples - len(own), length=min(OPENING_TOKENS, room))
     texts = [*plan.prompts[: plan.samples], *(tokenizer.decode(ids, errors="ignore") for ids in openings)]
     prompts = [Prompt(ids, text) for ids, text in zip([*own, *openings], texts, strict=True)]

@@ -11,7 +11,16 @@ from rhapsode.corpus.accounting import Accounts, Tally
 from rhapsode.corpus.config import DataConfig
 from rhapsode.corpus.documents import document_id
 from rhapsode.corpus.examples.config import ExampleSource
-from rhapsode.corpus.examples.example import Example, family_of, opening, question, same_prompt, to_value
+from rhapsode.corpus.examples.example import (
+    Example,
+    Text,
+    family_of,
+    is_said,
+    opening,
+    question,
+    same_prompt,
+    to_value,
+)
 from rhapsode.corpus.examples.overlap import HELD_OUT, Overlap, digest64, leave_out
 from rhapsode.corpus.examples.validate import Good, Validated
 from rhapsode.corpus.shards import DOCUMENTS, DROPPED, Shards
@@ -42,6 +51,7 @@ class Sorter:
         self.shards: dict[Side, Shards] = {side: Shards(folder, side, DOCUMENTS) for side in SIDES}
         self.dropped = Shards(folder / "dropped", "part", DROPPED)
         self.family = ""
+        self._is_chat: bool | None = None
         self._config, self._folder = config, folder
         self._files: dict[str, tuple[ExampleSource, Tally]] = {}
         self._seen: dict[int, str] = {}
@@ -91,6 +101,15 @@ class Sorter:
                 "tune on one kind at a time, each with a recipe of its own",
             )
         self.family = family
+        if isinstance(example, Text):
+            return  # it asks for nothing
+        if self._is_chat is not None and self._is_chat != is_said(example):
+            here, before = ("a conversation", "text") if is_said(example) else ("text as it is", "conversations")
+            raise RhapsodeError(
+                f"{source} is {here}, the examples before it are {before}: a model is asked in one way",
+                "questions and answers in columns are conversations by fields: {question: instruction, answer: output}",
+            )
+        self._is_chat = is_said(example)
 
     def leave_out(self, found: Sequence[Overlap]) -> None:
         """Take what is held out from the training side, now that both are complete.
