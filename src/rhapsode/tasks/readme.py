@@ -58,7 +58,7 @@ called no difference. Rows of one making are easier than those of life: judge wi
 """
 _SHAPES = {
     "openai": "A row has `messages`, as in OpenAI's API, and `tools` where there are any. A table of questions and\n"
-    "answers, such as a .csv, becomes that with `fields: {question: instruction, answer: output}` below its path. A row:",
+    "answers (.csv) becomes that with `fields: {question: instruction, answer: output}` below its path. A row:",
     "completion": "A row has `prompt` and `completion`, both plain text:",
     "alpaca": "A row has `instruction`, `input` and `output`:",
     "sharegpt": "A row has `conversations`, turns of `from` (human, gpt) and `value`:",
