@@ -5,7 +5,8 @@ What a recipe can say is changed there; what it cannot is altered in the trainer
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from rhapsode.model.decoder import Decoder
 from rhapsode.model.size import Ids, shape_of
 from rhapsode.model.spec import ModelSpec
 from rhapsode.train import optimizer as optimizers
-from rhapsode.train.objective import Batch, hidden_states
+from rhapsode.train.objective import Batch, NextToken, hidden_states
 from rhapsode.train.objectives.loss import Loss
 from rhapsode.train.optimizer import Muon
 from rhapsode.train.plan import TrainPlan
@@ -100,19 +101,23 @@ def momentum(value: float) -> Alter:
     return alter
 
 
-def z_loss(weight: float) -> Alter:
-    """Add weight * (log of the sum of exponentials)^2 a token (Chowdhery et al. 2022, PaLM)."""
+class _ZLoss(NextToken):
+    """Every token, and weight * (log of the sum of exponentials)^2 of each (Chowdhery et al. 2022, PaLM)."""
 
-    def objective(model: Decoder, batch: Batch) -> Loss:
+    def __init__(self, weight: float) -> None:
+        super().__init__("z_loss")
+        self._weight = weight
+
+    def __call__(self, model: Decoder, batch: Batch) -> Loss:
         hidden, targets = hidden_states(model, batch).flatten(0, 1), batch.targets.flatten()
         loss = chunked_cross_entropy(hidden, model.head.weight, targets)
         levels = F.linear(hidden[targets >= 0], model.head.weight).float().logsumexp(-1)
-        return Loss(loss.total + weight * levels.square().sum(), loss.num_terms)
+        return Loss(loss.total + self._weight * levels.square().sum(), loss.tokens)
 
-    objective.measures = ()  # type: ignore[attr-defined]
 
+def z_loss(weight: float) -> Alter:
     def alter(trainer: Trainer) -> None:
-        trainer.objective = objective  # type: ignore[assignment]
+        trainer.objective = _ZLoss(weight)
 
     return alter
 
@@ -131,7 +136,9 @@ def growing(share: float) -> Alter:
 
 
 class _Growing:
-    """Steps of half of a loader's rows, then of all of them."""
+    """Steps of half of a loader's rows, then of all of them; it measures nothing of its own."""
+
+    measures: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, load: Callable[[int], Batch], *, small: int) -> None:
         self._load, self._small = load, small
