@@ -157,10 +157,15 @@ class Engine:
         return outputs
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling | None = None
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling] | None = None
     ) -> Generator[tuple[int, Output]]:
-        """(index of the prompt, output) as they come, until all are finished. Leaving early cancels the rest."""
-        numbers = {self.add(prompt, sampling): index for index, prompt in enumerate(prompts)}
+        """(index of the prompt, output) as they come, until all are finished. Leaving early cancels the rest.
+
+        Args:
+            sampling: of all prompts, or one for each.
+        """
+        each = sampling if isinstance(sampling, Sequence) else [sampling] * len(prompts)
+        numbers = {self.add(*one): index for index, one in enumerate(zip(prompts, each, strict=True))}
         try:
             while numbers:
                 for output in self.step():

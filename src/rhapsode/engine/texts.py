@@ -38,19 +38,15 @@ def write_texts(
     prompt = tokenizer.prefix or [tokenizer.bos]
     seeds = [_drawn(seed, number) for number in range(count)]
     asked = [Sampling(max_tokens=max_tokens, temperature=temperature, seed=drawn) for drawn in seeds]
-    open_ = {engine.add(prompt, sampling): number for number, sampling in enumerate(asked)}
     written, texts, is_cut = [Completion(tokenizer) for _ in asked], [""] * count, [False] * count
-    told = time.monotonic()
-    while open_:
-        for output in engine.step():
-            number = open_[output.request]
-            texts[number] += written[number].push(output).text
-            if output.finish_reason is not None:
-                is_cut[number] = output.finish_reason == "length"
-                del open_[output.request]
-        if not open_ or time.monotonic() > told + _SECONDS_BETWEEN_REPORTS:
+    done, told = 0, time.monotonic()
+    for number, output in engine.generate([prompt] * count, asked):
+        texts[number] += written[number].push(output).text
+        is_cut[number] = output.finish_reason == "length"
+        done += output.finish_reason is not None
+        if done == count or time.monotonic() > told + _SECONDS_BETWEEN_REPORTS:
             told = time.monotonic()
-            events.emit("progress", stage="write", done=count - len(open_), total=count, unit="texts")
+            events.emit("progress", stage="write", done=done, total=count, unit="texts")
     return [Written(*one) for one in zip(texts, is_cut, strict=True)]
 
 

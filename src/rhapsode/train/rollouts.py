@@ -109,19 +109,15 @@ class Answerer:
             context=self._context, max_requests=at_once, tokens_per_step=max(READ_AT_ONCE, at_once), page_size=PAGE
         )
         engine = Engine(self._model, config=config, stop_ids=self._stops, num_ids=self._tokenizer.vocab_size)
-        open_ = {engine.add(*one): index for index, one in enumerate(asked)}
         written = [Completion(self._tokenizer) for _ in asked]
         ids: list[list[int]] = [[] for _ in asked]
         texts, is_cut = [""] * len(asked), [False] * len(asked)
-        while open_:
-            for output in engine.step():
-                index = open_[output.request]
-                texts[index] += written[index].push(output).text
-                if output.scored is not None:
-                    ids[index].append(output.scored.token)
-                if output.finish_reason is not None:
-                    is_cut[index] = output.finish_reason == "length"
-                    del open_[output.request]
+        prompts, samplings = [prompt for prompt, _ in asked], [sampling for _, sampling in asked]
+        for index, output in engine.generate(prompts, samplings):
+            texts[index] += written[index].push(output).text
+            if output.scored is not None:
+                ids[index].append(output.scored.token)
+            is_cut[index] = output.finish_reason == "length"
         return [Sampled(*one) for one in zip(ids, texts, is_cut, strict=True)]
 
 

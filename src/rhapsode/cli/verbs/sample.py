@@ -46,6 +46,7 @@ def sample(
     from rhapsode.corpus.examples.example import Text, to_value
     from rhapsode.engine.load import load_engine
     from rhapsode.engine.texts import AT_ONCE, write_texts
+    from rhapsode.evaluate.answers import write_lines
 
     if to.exists():
         raise RhapsodeError(f"{to} is there already", "name another file with --to, or remove it")
@@ -56,9 +57,7 @@ def sample(
             loaded, count=count, max_tokens=max_tokens, temperature=temperature, seed=seed, events=events
         )
     texts = [text for text in (Text(*one) for one in found) if not any(problems(text))]
-    partial = to.with_name(f"{to.name}.partial")
-    partial.write_text("".join(f"{dumps(to_value(text), ensure_ascii=False)}\n" for text in texts), encoding="utf-8")
-    partial.replace(to)
+    write_lines(to, [dumps(to_value(text), ensure_ascii=False) for text in texts])
     result = {
         "path": str(to),
         "texts": len(texts),

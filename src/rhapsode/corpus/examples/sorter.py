@@ -103,13 +103,14 @@ class Sorter:
         self.family = family
         if isinstance(example, Text):
             return  # it asks for nothing
-        if self._is_chat is not None and self._is_chat != is_said(example):
-            here, before = ("a conversation", "text") if is_said(example) else ("text as it is", "conversations")
+        is_chat = is_said(example)
+        if self._is_chat not in (None, is_chat):
+            here, before = ("a conversation", "text") if is_chat else ("text as it is", "conversations")
             raise RhapsodeError(
                 f"{source} is {here}, the examples before it are {before}: a model is asked in one way",
                 "questions and answers in columns are conversations by fields: {question: instruction, answer: output}",
             )
-        self._is_chat = is_said(example)
+        self._is_chat = is_chat
 
     def leave_out(self, found: Sequence[Overlap]) -> None:
         """Take what is held out from the training side, now that both are complete.
