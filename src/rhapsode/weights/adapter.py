@@ -25,11 +25,11 @@ from rhapsode.weights.adapter_config import adapter_config, read_adapter_config
 from rhapsode.weights.header import Entry
 from rhapsode.weights.json_file import read_object, write_object
 from rhapsode.weights.layout import FLOATS
+from rhapsode.weights.names import ADAPTER
 from rhapsode.weights.probe import probe
 from rhapsode.weights.safetensors import TensorFile, write_tensors
 from rhapsode.weights.strangers import refuse_pickle
 
-CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
 PICKLE = "adapter_model.bin"
 BASE = "rhapsode.base"
@@ -108,7 +108,7 @@ def write_adapter(
     assert places.keys() == given.keys(), "an adapter is written whole"
     tensors = {places[name].key: value.detach() for name, value in given.items()}
     write_tensors(directory / TENSORS, tensors, metadata={BASE: base})
-    write_object(directory / CONFIG, adapter_config(adapter, spec=spec, base_name=base_name))
+    write_object(directory / ADAPTER, adapter_config(adapter, spec=spec, base_name=base_name))
 
 
 def read_adapter(directory: Path, *, spec: ModelSpec) -> Adapter:
@@ -123,7 +123,7 @@ def read_adapter(directory: Path, *, spec: ModelSpec) -> Adapter:
         raise refuse_pickle(directory, PICKLE)
     if is_complete(directory):
         verify(directory)
-    where = directory / CONFIG
+    where = directory / ADAPTER
     config = read_object(where)
     with TensorFile(directory / TENSORS) as file:
         heads = {f"base_model.model.{part.name}" for name in whole(spec) for part in parts(name, spec)}
@@ -190,9 +190,9 @@ def _module(name: str, *, where: Path) -> str:
 def _check(places: Mapping[str, OnDisk], found: Mapping[str, Entry], *, where: Path) -> None:
     wanted = {slot.key: slot.shape for slot in places.values()}
     if missing := sorted(wanted.keys() - found.keys()):
-        raise RhapsodeError(f"{where} lacks {_some(missing)}, which {CONFIG} asks for", _AGAIN)
+        raise RhapsodeError(f"{where} lacks {_some(missing)}, which {ADAPTER} asks for", _AGAIN)
     if left := sorted(found.keys() - wanted.keys()):
-        raise RhapsodeError(f"{where} holds {_some(left)}, for which {CONFIG} and the model have no place", _AGAIN)
+        raise RhapsodeError(f"{where} holds {_some(left)}, for which {ADAPTER} and the model have no place", _AGAIN)
     for key, shape in wanted.items():
         if found[key].shape != shape:
             raise RhapsodeError(

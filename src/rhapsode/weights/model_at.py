@@ -5,9 +5,7 @@ from pathlib import Path
 from rhapsode.core.errors import RhapsodeError
 from rhapsode.core.manifest import is_complete
 from rhapsode.weights.json_file import read_object
-from rhapsode.weights.names import MERGED, checkpoints
-
-ADAPTER = "adapter_config.json"
+from rhapsode.weights.names import ADAPTER, MERGED, checkpoints
 
 
 def model_at(path: Path) -> Path | None:

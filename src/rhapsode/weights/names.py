@@ -1,4 +1,4 @@
-"""What the directories of models in a run are called, and models by them. Free of torch."""
+"""What the directories of models and adapters in a run are called, and models by them. Free of torch."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,8 @@ from rhapsode.core.manifest import is_complete
 
 MERGED = "model"
 """In a run's folder, the last adapter in the weights of its base."""
+ADAPTER = "adapter_config.json"
+"""In a directory of an adapter, what PEFT knows it by."""
 STEP = re.compile(r"step-\d{6,}")
 
 

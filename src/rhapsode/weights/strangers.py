@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from rhapsode.core.errors import RhapsodeError
+from rhapsode.weights.names import ADAPTER
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+PARTS = (ADAPTER, "adapter_model.safetensors", "adapter_model.bin")
 
 
 def pickles(directory: Path) -> list[str]:
@@ -15,7 +16,7 @@ def pickles(directory: Path) -> list[str]:
 
 def refuse_adapter(directory: Path) -> None:
     """Raises RhapsodeError: the directory holds a change to another model."""
-    for name in ADAPTER:
+    for name in PARTS:
         if (directory / name).exists():
             raise RhapsodeError(
                 f"{directory} holds an adapter ({name}), which is no model of its own",
